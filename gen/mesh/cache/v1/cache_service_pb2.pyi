@@ -1,0 +1,286 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from mesh.common.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CacheTier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CACHE_TIER_UNSPECIFIED: _ClassVar[CacheTier]
+    CACHE_TIER_L1: _ClassVar[CacheTier]
+    CACHE_TIER_L2: _ClassVar[CacheTier]
+    CACHE_TIER_L3: _ClassVar[CacheTier]
+CACHE_TIER_UNSPECIFIED: CacheTier
+CACHE_TIER_L1: CacheTier
+CACHE_TIER_L2: CacheTier
+CACHE_TIER_L3: CacheTier
+
+class CacheKey(_message.Message):
+    __slots__ = ("prompt", "model", "revision", "template_digest", "sampling", "stopping", "output", "constraint", "scope", "session_id", "compressor_version")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    STOPPING_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSOR_VERSION_FIELD_NUMBER: _ClassVar[int]
+    prompt: _common_pb2.Prompt
+    model: str
+    revision: str
+    template_digest: str
+    sampling: _common_pb2.SamplingParams
+    stopping: _common_pb2.StoppingParams
+    output: _common_pb2.OutputParams
+    constraint: _common_pb2.Constraint
+    scope: _common_pb2.CacheScope
+    session_id: str
+    compressor_version: str
+    def __init__(self, prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., template_digest: _Optional[str] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[_common_pb2.StoppingParams, _Mapping]] = ..., output: _Optional[_Union[_common_pb2.OutputParams, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.Constraint, _Mapping]] = ..., scope: _Optional[_Union[_common_pb2.CacheScope, str]] = ..., session_id: _Optional[str] = ..., compressor_version: _Optional[str] = ...) -> None: ...
+
+class LookupRequest(_message.Message):
+    __slots__ = ("key", "mode", "max_age", "max_error_rate", "single_flight")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    MAX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    key: CacheKey
+    mode: _common_pb2.CacheMode
+    max_age: _duration_pb2.Duration
+    max_error_rate: float
+    single_flight: bool
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., single_flight: bool = ...) -> None: ...
+
+class LookupResponse(_message.Message):
+    __slots__ = ("digest", "hit", "miss", "lead", "follow")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    HIT_FIELD_NUMBER: _ClassVar[int]
+    MISS_FIELD_NUMBER: _ClassVar[int]
+    LEAD_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    hit: Hit
+    miss: Miss
+    lead: Lead
+    follow: FollowTicket
+    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("answer", "tier", "similarity", "error_bound", "age")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    answer: StoredAnswer
+    tier: CacheTier
+    similarity: float
+    error_bound: float
+    age: _duration_pb2.Duration
+    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Miss(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Lead(_message.Message):
+    __slots__ = ("lease_id", "ttl")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    ttl: _duration_pb2.Duration
+    def __init__(self, lease_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class FollowTicket(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    def __init__(self, lease_id: _Optional[str] = ...) -> None: ...
+
+class StoredEvent(_message.Message):
+    __slots__ = ("offset", "delta")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    offset: _duration_pb2.Duration
+    delta: _common_pb2.Delta
+    def __init__(self, offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delta: _Optional[_Union[_common_pb2.Delta, _Mapping]] = ...) -> None: ...
+
+class StoredAnswer(_message.Message):
+    __slots__ = ("events", "finish_reason", "usage", "cost_micro_usd", "model", "revision", "tier")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    COST_MICRO_USD_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[StoredEvent]
+    finish_reason: _common_pb2.FinishReason
+    usage: _common_pb2.Usage
+    cost_micro_usd: int
+    model: str
+    revision: str
+    tier: str
+    def __init__(self, events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., cost_micro_usd: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., tier: _Optional[str] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("digest", "lease_id", "answer", "ttl", "tags")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    lease_id: str
+    answer: StoredAnswer
+    ttl: _duration_pb2.Duration
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digest: _Optional[bytes] = ..., lease_id: _Optional[str] = ..., answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CommitResponse(_message.Message):
+    __slots__ = ("stored", "reason")
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    stored: bool
+    reason: str
+    def __init__(self, stored: bool = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AbandonRequest(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    def __init__(self, lease_id: _Optional[str] = ...) -> None: ...
+
+class AbandonResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("lease_id", "events")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    events: _containers.RepeatedCompositeFieldContainer[StoredEvent]
+    def __init__(self, lease_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ...) -> None: ...
+
+class RenewResponse(_message.Message):
+    __slots__ = ("ttl",)
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    ttl: _duration_pb2.Duration
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class FollowRequest(_message.Message):
+    __slots__ = ("lease_id", "from_event")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_EVENT_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    from_event: int
+    def __init__(self, lease_id: _Optional[str] = ..., from_event: _Optional[int] = ...) -> None: ...
+
+class FollowResponse(_message.Message):
+    __slots__ = ("delta", "finished", "lead")
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    LEAD_FIELD_NUMBER: _ClassVar[int]
+    delta: StoredEvent
+    finished: StoredAnswer
+    lead: Lead
+    def __init__(self, delta: _Optional[_Union[StoredEvent, _Mapping]] = ..., finished: _Optional[_Union[StoredAnswer, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ...) -> None: ...
+
+class InvalidateRequest(_message.Message):
+    __slots__ = ("whole_tenant", "revision", "tag", "digest_prefix", "apply", "reason", "idempotency_key")
+    WHOLE_TENANT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    APPLY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    whole_tenant: bool
+    revision: str
+    tag: str
+    digest_prefix: bytes
+    apply: bool
+    reason: str
+    idempotency_key: str
+    def __init__(self, whole_tenant: bool = ..., revision: _Optional[str] = ..., tag: _Optional[str] = ..., digest_prefix: _Optional[bytes] = ..., apply: bool = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class InvalidateResponse(_message.Message):
+    __slots__ = ("entry_count", "size_bytes")
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    entry_count: int
+    size_bytes: int
+    def __init__(self, entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class BumpEpochRequest(_message.Message):
+    __slots__ = ("idempotency_key",)
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    idempotency_key: str
+    def __init__(self, idempotency_key: _Optional[str] = ...) -> None: ...
+
+class BumpEpochResponse(_message.Message):
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+
+class ReportFalseHitRequest(_message.Message):
+    __slots__ = ("digest", "decision_id")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    decision_id: str
+    def __init__(self, digest: _Optional[bytes] = ..., decision_id: _Optional[str] = ...) -> None: ...
+
+class ReportFalseHitResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatsResponse(_message.Message):
+    __slots__ = ("tiers", "started_at")
+    TIERS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    tiers: _containers.RepeatedCompositeFieldContainer[TierStats]
+    started_at: _timestamp_pb2.Timestamp
+    def __init__(self, tiers: _Optional[_Iterable[_Union[TierStats, _Mapping]]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class TierStats(_message.Message):
+    __slots__ = ("tier", "lookup_count", "hit_count", "entry_count", "size_bytes", "budget_bytes", "eviction_count", "unreadable_count", "error_count")
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EVICTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    tier: CacheTier
+    lookup_count: int
+    hit_count: int
+    entry_count: int
+    size_bytes: int
+    budget_bytes: int
+    eviction_count: int
+    unreadable_count: int
+    error_count: int
+    def __init__(self, tier: _Optional[_Union[CacheTier, str]] = ..., lookup_count: _Optional[int] = ..., hit_count: _Optional[int] = ..., entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., eviction_count: _Optional[int] = ..., unreadable_count: _Optional[int] = ..., error_count: _Optional[int] = ...) -> None: ...

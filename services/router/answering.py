@@ -1,0 +1,220 @@
+"""The life of a request: admit, look up and compress, generate or replay, relay, bill, commit.
+
+The first event out is `Accepted`, sent when an engine has taken the request or the cache had it; the last is
+`Finished`. A request ends in exactly one of `Finished` and one raised MeshError. Cache and compressor help, they are
+never needed: what they can't do in their time is done without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+
+from meshkit.clock import Clock
+from meshkit.coalescing import Piece
+from meshkit.errors import BackendDown, DeadlineExceeded, Internal, NotReady, Overloaded
+from meshkit.picker import Picker
+from services.router.admission import Admission
+from services.router.attempts import Attempts, Job, cancel_and_wait
+from services.router.catalogue import Catalogue, Model
+from services.router.commits import Commits
+from services.router.events import (
+    Accepted,
+    Answer,
+    CacheStatus,
+    Event,
+    Finished,
+    FinishReason,
+    Timings,
+)
+from services.router.journal import Journal, Running
+from services.router.observer import Observer
+from services.router.ports import Cache, Compressed, Compressor, Found
+from services.router.pricing import bill, bill_of_hit
+from services.router.question import Question
+from services.router.relay import Relay, Taken
+
+_PASSED_OVER = (BackendDown, NotReady, Overloaded, DeadlineExceeded, Internal)
+_STORABLE = {FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS}
+
+
+class Answering:
+    """Answers questions. `cache` and `compressor` may be absent."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        catalogue: Catalogue,
+        picker: Picker,
+        attempts: Attempts,
+        journal: Journal,
+        cache: Cache | None,
+        compressor: Compressor | None,
+        commits: Commits,
+        observer: Observer,
+        clock: Clock,
+        flush_interval_s: float,
+    ) -> None:
+        self._admission = admission
+        self._catalogue = catalogue
+        self._picker = picker
+        self._attempts = attempts
+        self._journal = journal
+        self._cache = cache
+        self._compressor = compressor
+        self._commits = commits
+        self._observer = observer
+        self._clock = clock
+        self._flush_interval_s = flush_interval_s
+
+    async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
+        """The events of one request. Closing the iterator cancels the work."""
+        decision_id = uuid.uuid4().hex
+        timings = Timings()
+        with self._journal.entry(question.tenant, decision_id, question.idempotency_key) as running:
+            async with self._admission.place(priority=question.priority, timeout_s=question.timeout_s):
+                timings.admission_s = self._since_arrival(question)
+                known = self._picker.instances.current
+                model = self._catalogue.choose(known, model=question.model, tier=question.tier)
+                timings.route_s = self._since_arrival(question) - timings.admission_s
+                status, found, compressed = await self._prepare(question, model, timings)
+                if found is not None and found.answer is not None:
+                    events = self._replay(question, decision_id, found.answer, timings)
+                else:
+                    job = Job(decision_id=decision_id, question=question, model=model, compressed=compressed)
+                    events = self._generate(job, running, status, found, timings)
+                try:
+                    async for event in events:
+                        yield event
+                finally:
+                    await events.aclose()
+
+    async def _prepare(
+        self, question: Question, model: Model, timings: Timings
+    ) -> tuple[CacheStatus, Found | None, Compressed | None]:
+        """Look up and compress at the same time; a hit ends the compression."""
+        compressing = asyncio.create_task(self._compress(question, model, timings))
+        try:
+            status, found = await self._look_up(question, model, timings)
+            if found is not None and found.answer is not None:
+                return status, found, None
+            return status, found, await compressing
+        finally:
+            if not compressing.done():
+                compressing.cancel()
+                await asyncio.wait({compressing})
+
+    async def _look_up(self, question: Question, model: Model, timings: Timings) -> tuple[CacheStatus, Found | None]:
+        if self._cache is None or not question.uses_cache:
+            return CacheStatus.BYPASS, None
+        began_at = self._clock.now()
+        try:
+            found = await self._cache.look_up(question, model)
+        except _PASSED_OVER:
+            return CacheStatus.UNAVAILABLE, None
+        finally:
+            timings.cache_lookup_s = self._clock.now() - began_at
+        if found.answer:
+            return CacheStatus.HIT, found
+        return (CacheStatus.MISS if found.digest else CacheStatus.BYPASS), found
+
+    async def _compress(self, question: Question, model: Model, timings: Timings) -> Compressed | None:
+        if self._compressor is None or not question.is_compressible:
+            return None
+        began_at = self._clock.now()
+        try:
+            return await self._compressor.compress(question, model)
+        except _PASSED_OVER:
+            return None
+        finally:
+            timings.compress_s = self._clock.now() - began_at
+
+    async def _generate(
+        self, job: Job, running: Running, status: CacheStatus, found: Found | None, timings: Timings
+    ) -> AsyncGenerator[Event, None]:
+        relay = Relay(self._attempts.events(job), clock=self._clock, flush_interval_s=self._flush_interval_s)
+        pump = asyncio.create_task(relay.pump())
+        running.attach(pump)
+        try:
+            accepted = self._accepted(job, await relay.taken(), status)
+            self._observer.accepted(accepted)
+            yield accepted
+            async for event in relay.events():
+                if timings.first_token_s is None and isinstance(event, Piece):
+                    timings.first_token_s = self._since_arrival(job.question)
+                    self._observer.first_token(timings.first_token_s)
+                yield event
+        finally:
+            await cancel_and_wait(pump)
+        finished = self._finished(job, relay, timings)
+        self._observer.finished(job.question, accepted, finished)
+        commit = self._begin_commit(job.question, found, relay, accepted, finished)
+        yield finished
+        if commit is not None:
+            await self._commits.settle(commit)
+
+    async def _replay(
+        self, question: Question, decision_id: str, answer: Answer, timings: Timings
+    ) -> AsyncGenerator[Event, None]:
+        accepted = Accepted(
+            decision_id=decision_id,
+            model=answer.model,
+            tier=answer.tier,
+            instance="",
+            revision=answer.revision,
+            cache_status=CacheStatus.HIT,
+            compression=None,
+        )
+        self._observer.accepted(accepted)
+        yield accepted
+        timings.first_token_s = self._since_arrival(question)
+        self._observer.first_token(timings.first_token_s)
+        for _, piece in answer.pieces:
+            yield piece
+        timings.total_s = self._since_arrival(question)
+        finished = Finished(
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            timings=timings,
+            cost=bill_of_hit(answer.cost_micro_usd),
+            trace_id=question.trace_id,
+        )
+        self._observer.finished(question, accepted, finished)
+        yield finished
+
+    def _begin_commit(
+        self, question: Question, found: Found | None, relay: Relay, accepted: Accepted, finished: Finished
+    ) -> asyncio.Task[None] | None:
+        if found is None or not found.digest or not question.stores_answer or finished.finish_reason not in _STORABLE:
+            return None
+        return self._commits.start(found.digest, relay.answer(finished, accepted))
+
+    def _accepted(self, job: Job, taken: Taken, status: CacheStatus) -> Accepted:
+        return Accepted(
+            decision_id=job.decision_id,
+            model=job.model.name,
+            tier=job.model.tier,
+            instance=taken.instance_id,
+            revision=taken.revision,
+            cache_status=status,
+            compression=job.compressed.summary if job.compressed else None,
+        )
+
+    def _finished(self, job: Job, relay: Relay, timings: Timings) -> Finished:
+        compression = job.compressed.summary if job.compressed else None
+        usage = relay.usage(compression)
+        relay.fill(timings)
+        timings.attempts = job.attempt_count
+        timings.total_s = self._since_arrival(job.question)
+        return Finished(
+            finish_reason=relay.finish_reason,
+            usage=usage,
+            timings=timings,
+            cost=bill(job.model.price, usage, compression),
+            trace_id=job.question.trace_id,
+        )
+
+    def _since_arrival(self, question: Question) -> float:
+        return self._clock.now() - question.arrived_at

@@ -1,0 +1,73 @@
+"""The inference instances, over gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from mesh.common.v1 import common_pb2
+from mesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from mesh.router.v1 import router_service_pb2
+from meshkit.calls import Calls
+from meshkit.channels import ChannelPool
+from meshkit.registry.base import Instance
+from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted
+from services.router.question import Question
+from services.router.telling import FINISH_REASON_OF_CODE, delta_piece, seconds, usage_of
+
+
+class EngineClient:
+    """Starts attempts on instances."""
+
+    def __init__(self, *, channels: ChannelPool, calls: Calls) -> None:
+        self._channels = channels
+        self._calls = calls
+
+    @contextlib.asynccontextmanager
+    async def generate(
+        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+    ) -> AsyncIterator[AsyncIterator[EngineEvent]]:
+        request = cast(router_service_pb2.GenerateRequest, question.payload)
+        prompt = cast(common_pb2.Prompt, compressed.payload) if compressed else request.prompt
+        message = inference_service_pb2.GenerateRequest(
+            request_id=request_id,
+            prompt=prompt,
+            sampling=request.sampling,
+            stopping=request.stopping,
+            output=request.output,
+            priority=question.priority,
+            model=instance.metadata.get("model", ""),
+        )
+        async with self._calls.stream(
+            self.stub(instance).Generate, message, timeout_s=timeout_s, peer=instance.id
+        ) as replies:
+            yield _events(replies)
+
+    async def count_tokens(self, instance: Instance, prompt: common_pb2.Prompt, timeout_s: float) -> int:
+        """Tokens of a prompt in the instance's own vocabulary."""
+        message = inference_service_pb2.TokenizeRequest(prompt=prompt, count_only=True)
+        reply = await self._calls.unary(self.stub(instance).Tokenize, message, timeout_s=timeout_s, peer=instance.id)
+        return int(reply.token_count)
+
+    def stub(self, instance: Instance) -> Any:
+        """The instance's stub."""
+        return inference_service_pb2_grpc.InferenceServiceStub(self._channels.get(instance.address))
+
+
+async def _events(replies: AsyncIterator[inference_service_pb2.GenerateResponse]) -> AsyncIterator[EngineEvent]:
+    async for reply in replies:
+        kind = reply.WhichOneof("event")
+        if kind == "delta":
+            yield delta_piece(reply.delta)
+        elif kind == "started":
+            yield EngineStarted(prompt_tokens=reply.started.prompt_tokens, revision=reply.started.revision)
+        elif kind == "finished":
+            timings = reply.finished.timings
+            yield EngineFinished(
+                finish_reason=FINISH_REASON_OF_CODE[reply.finished.finish_reason],
+                usage=usage_of(reply.finished.usage),
+                queue_s=seconds(timings.engine_queue),
+                prefill_s=seconds(timings.prefill),
+                decode_s=seconds(timings.decode),
+            )

@@ -1,0 +1,32 @@
+"""What is told about each request while it runs. `observation.py` turns it into spans, metrics and logs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from services.router.events import Accepted, Finished
+from services.router.question import Question
+
+
+class Observer(Protocol):
+    """Hears of a request's turning points; never raises, never blocks."""
+
+    def accepted(self, accepted: Accepted) -> None:
+        """The decision was made."""
+        ...
+
+    def first_token(self, ttft_s: float) -> None:
+        """The first token's message is being sent."""
+        ...
+
+    def retried(self, instance_id: str, reason: str, attempt: int) -> None:
+        """An attempt failed before its first token and another one follows."""
+        ...
+
+    def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
+        """The last event is being sent."""
+        ...
+
+    def commit_failed(self, reason: str) -> None:
+        """The cache did not take an answer; nothing is lost but the saving."""
+        ...

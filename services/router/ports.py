@@ -1,0 +1,86 @@
+"""What the router needs of the other services. Each port has a gRPC adapter (`*_client.py`) and a fake in the tests.
+
+Every method raises errors of `meshkit.errors` and keeps to the time it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshkit.coalescing import Piece
+from meshkit.registry.base import Instance
+from services.router.catalogue import Model
+from services.router.events import Answer, Compression, FinishReason, Usage
+from services.router.question import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the cache said: an answer, or a digest to commit one under; no digest: the answer must not be kept."""
+
+    digest: bytes = b""
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """What to send to the engine instead of the question's own prompt."""
+
+    payload: object
+    """Opaque to the rules; the engine's adapter reads it."""
+    summary: Compression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStarted:
+    """The engine took the request."""
+
+    prompt_tokens: int
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFinished:
+    """The engine's own account of an answer."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+EngineEvent = EngineStarted | Piece | EngineFinished
+
+
+class Cache(Protocol):
+    """The response cache."""
+
+    async def look_up(self, question: Question, model: Model) -> Found:
+        """Raises BackendDown or DeadlineExceeded where the cache can't say."""
+        ...
+
+    async def commit(self, digest: bytes, answer: Answer) -> None:
+        """Keep a whole answer."""
+        ...
+
+
+class Compressor(Protocol):
+    """The compressor."""
+
+    async def compress(self, question: Question, model: Model) -> Compressed:
+        """The prompt to send and what was done to it."""
+        ...
+
+
+class Engine(Protocol):
+    """All instances that generate."""
+
+    def generate(
+        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[EngineEvent]]:
+        """Start one attempt on one instance; leaving the block cancels it."""
+        ...

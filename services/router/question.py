@@ -1,0 +1,39 @@
+"""A request as the router's rules see it. The prompt and its options stay in `payload`, which only adapters read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objectives:
+    """Latency that the caller asked for, in seconds; None: not asked."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One valid request."""
+
+    payload: object
+    """What the adapters send on; opaque here."""
+    tenant: str
+    principal: str
+    trace_id: str
+    model: str = ""
+    tier: str = ""
+    pinned_instance: str = ""
+    priority: int = 0
+    uses_cache: bool = True
+    stores_answer: bool = True
+    is_compressible: bool = True
+    compression_mode: str = "lossless"
+    objectives: Objectives = Objectives()
+    idempotency_key: str = ""
+    arrived_at: float = 0.0
+    """Monotonic seconds."""
+    timeout_s: float = 300.0
+    """What is left of the caller's deadline."""

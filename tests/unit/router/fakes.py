@@ -1,0 +1,196 @@
+"""In-memory engine, cache, compressor and observer for the router's rules."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from meshkit.clock import Clock, SystemClock
+from meshkit.coalescing import Piece
+from meshkit.errors import MeshError
+from meshkit.picker import Picker
+from meshkit.registry.base import Instance, InstanceSet
+from meshkit.retry import RetryBudget
+from services.router.admission import Admission
+from services.router.answering import Answering
+from services.router.attempts import Attempts
+from services.router.balancer import Balancer
+from services.router.catalogue import Catalogue, Model
+from services.router.commits import Commits
+from services.router.events import Accepted, Answer, Compression, Finished, FinishReason, Usage
+from services.router.journal import Journal
+from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted, Found
+from services.router.pricing import Price
+from services.router.question import Question
+
+PRICE = Price(input_micro_usd=1_000_000, cached_input_micro_usd=500_000, output_micro_usd=2_000_000)
+
+
+def instance(name: str, **metadata: str) -> Instance:
+    return Instance(
+        id=name,
+        service="mesh-inference",
+        address=f"{name}:1",
+        metadata={"model": "small", "tier": "standard", "revision": "r1", "context_tokens": "2048", **metadata},
+    )
+
+
+def question(**changes: object) -> Question:
+    values = {"payload": "the prompt", "tenant": "default", "principal": "", "trace_id": "0" * 32}
+    return Question(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def words(*texts: str) -> list[EngineEvent]:
+    """A whole engine stream that says these words, one token each."""
+    pieces = [Piece(text=text, token_count=1) for text in texts]
+    usage = Usage(prompt_tokens=10, completion_tokens=len(texts))
+    finished = EngineFinished(
+        finish_reason=FinishReason.STOP, usage=usage, queue_s=0.001, prefill_s=0.002, decode_s=0.003
+    )
+    return [EngineStarted(prompt_tokens=10, revision="r1"), *pieces, finished]
+
+
+class Hang:
+    """In a script: say nothing more until cancelled."""
+
+
+@dataclass
+class FakeEngine:
+    """Plays scripts, in order; each entry is an event, an error to raise, or Hang. Counts streams that are open."""
+
+    scripts: list[list[EngineEvent | MeshError | Hang]]
+    asked: list[str] = field(default_factory=list)
+    payloads: list[object] = field(default_factory=list)
+    open_count: int = 0
+
+    @contextlib.asynccontextmanager
+    async def generate(
+        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+    ) -> AsyncIterator[AsyncIterator[EngineEvent]]:
+        self.asked.append(instance.id)
+        self.payloads.append(compressed.payload if compressed else question.payload)
+        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+        self.open_count += 1
+        try:
+            yield self._play(script)
+        finally:
+            self.open_count -= 1
+
+    async def _play(self, script: list[EngineEvent | MeshError | Hang]) -> AsyncIterator[EngineEvent]:
+        for step in script:
+            await asyncio.sleep(0)
+            if isinstance(step, MeshError):
+                raise step
+            if isinstance(step, Hang):
+                await asyncio.Event().wait()
+            else:
+                yield step
+
+
+@dataclass
+class FakeCache:
+    """A dictionary under the question's payload; `failure` makes it unreachable."""
+
+    answers: dict[bytes, Answer] = field(default_factory=dict)
+    failure: MeshError | None = None
+
+    async def look_up(self, question: Question, model: Model) -> Found:
+        if self.failure:
+            raise self.failure
+        digest = f"{question.tenant}:{question.payload}".encode()
+        return Found(digest=digest, answer=self.answers.get(digest))
+
+    async def commit(self, digest: bytes, answer: Answer) -> None:
+        if self.failure:
+            raise self.failure
+        self.answers[digest] = answer
+
+
+@dataclass
+class FakeCompressor:
+    """Halves every prompt."""
+
+    failure: MeshError | None = None
+
+    async def compress(self, question: Question, model: Model) -> Compressed:
+        if self.failure:
+            raise self.failure
+        return Compressed(
+            payload="short prompt", summary=Compression(original_tokens=20, compressed_tokens=10, quality_score=1.0)
+        )
+
+
+class SilentObserver:
+    """Remembers how often it was told something."""
+
+    def __init__(self) -> None:
+        self.retries: list[str] = []
+        self.finished_count = 0
+        self.failed_commits: list[str] = []
+
+    def accepted(self, accepted: Accepted) -> None: ...
+
+    def first_token(self, ttft_s: float) -> None: ...
+
+    def retried(self, instance_id: str, reason: str, attempt: int) -> None:
+        self.retries.append(instance_id)
+
+    def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
+        self.finished_count += 1
+
+    def commit_failed(self, reason: str) -> None:
+        self.failed_commits.append(reason)
+
+
+@dataclass
+class Bench:
+    """A router of fakes, with its parts in reach."""
+
+    engine: FakeEngine
+    cache: FakeCache | None = None
+    compressor: FakeCompressor | None = None
+    instances: tuple[Instance, ...] = (instance("a"), instance("b"))
+    clock: Clock = field(default_factory=SystemClock)
+    max_active: int = 8
+    max_waiting: int = 8
+    max_wait_s: float = 5.0
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        known = InstanceSet("mesh-inference")
+        known.replace(self.instances)
+        self.picker = Picker(known, self.clock)
+        self.balancer = Balancer()
+        self.observer = SilentObserver()
+        self.journal = Journal()
+        self.admission = Admission(max_active=self.max_active, max_waiting=self.max_waiting, max_wait_s=self.max_wait_s)
+        attempts = Attempts(
+            engine=self.engine,
+            picker=self.picker,
+            balancer=self.balancer,
+            budget=RetryBudget(),
+            observer=self.observer,
+            clock=self.clock,
+            max_attempts=self.max_attempts,
+            first_backoff_s=0.0,
+        )
+        self.answering = Answering(
+            admission=self.admission,
+            catalogue=Catalogue({"standard": PRICE}),
+            picker=self.picker,
+            attempts=attempts,
+            journal=self.journal,
+            cache=self.cache,
+            compressor=self.compressor,
+            commits=Commits(self.cache, self.observer, grace_s=1.0),
+            observer=self.observer,
+            clock=self.clock,
+            flush_interval_s=0.0,
+        )
+
+    async def ask(self, **changes: object) -> list[object]:
+        """All events of one question."""
+        changes.setdefault("arrived_at", self.clock.now())
+        return [event async for event in self.answering.answer(question(**changes))]

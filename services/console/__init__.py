@@ -1,0 +1,1 @@
+"""The console: receives traces over OTLP, keeps them in one capped file, and shows them."""

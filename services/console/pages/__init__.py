@@ -1,0 +1,1 @@
+"""The pages: server-rendered HTML without outside assets; every text escaped by `markup`."""

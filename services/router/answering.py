@@ -112,7 +112,8 @@ class Answering:
         began_at = self._clock.now()
         try:
             found = await self._cache.look_up(question, model)
-        except _PASSED_OVER:
+        except _PASSED_OVER as error:
+            self._observer.passed_over("cache", error.reason)
             return CacheStatus.UNAVAILABLE, None
         finally:
             timings.cache_lookup_s = self._clock.now() - began_at
@@ -126,7 +127,8 @@ class Answering:
         began_at = self._clock.now()
         try:
             return await self._compressor.compress(question, model)
-        except _PASSED_OVER:
+        except _PASSED_OVER as error:
+            self._observer.passed_over("compressor", error.reason)
             return None
         finally:
             timings.compress_s = self._clock.now() - began_at

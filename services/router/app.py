@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import grpc
 
 from mesh.router.v1 import router_service_pb2_grpc
+from meshkit.calls import Calls
 from meshkit.chassis import Chassis
 from meshkit.picker import Picker
 from meshkit.retry import RetryBudget
@@ -26,6 +27,9 @@ from services.router.observation import Observation
 from services.router.pricing import Price
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings, TierSettings
+
+_UNTRACED = Calls()
+"""Carries the trace on without a client span: a request's own span says what cache and compressor could not do."""
 
 
 class RouterServiceApp(Service):
@@ -113,10 +117,10 @@ def _cache_client(settings: RouterSettings, chassis: Chassis) -> CacheClient:
     return CacheClient(
         picker=Picker(chassis.registry.watch("mesh-cache"), chassis.clock),
         channels=chassis.channels,
-        calls=chassis.calls,
+        calls=_UNTRACED,
         lookup_timeout_s=settings.cache.lookup_timeout_s,
         commit_timeout_s=settings.cache.commit_timeout_s,
-        compressor_version=chassis.version if settings.compression.is_enabled else "",
+        compressor=chassis.registry.watch("mesh-compressor"),
     )
 
 
@@ -124,7 +128,7 @@ def _compressor_client(settings: RouterSettings, chassis: Chassis) -> Compressor
     return CompressorClient(
         picker=Picker(chassis.registry.watch("mesh-compressor"), chassis.clock),
         channels=chassis.channels,
-        calls=chassis.calls,
+        calls=_UNTRACED,
         timeout_s=settings.compression.timeout_s,
     )
 

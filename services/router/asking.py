@@ -24,6 +24,7 @@ def question_of(request: router_service_pb2.GenerateRequest, call: IncomingCall,
     """Raises InvalidRequest with field and limit, or NotBuilt with the reason."""
     check_prompt(request.prompt, allowed)
     _check_options(request, allowed)
+    _check_scope(request, call)
     _refuse_what_is_not_built(request)
     mode = _MODES[request.compression.mode]
     remaining_s = call.remaining_s()
@@ -86,6 +87,13 @@ def _check_options(request: router_service_pb2.GenerateRequest, allowed: LimitSe
         seconds = _seconds(request.slo, field)
         if seconds is not None and seconds <= 0:
             raise InvalidRequest(f"{seconds:g} s is out of range", field=f"slo.{field}", limit="more than 0 s")
+
+
+def _check_scope(request: router_service_pb2.GenerateRequest, call: IncomingCall) -> None:
+    if request.cache.scope == common_pb2.CACHE_SCOPE_PRINCIPAL and not call.principal:
+        raise InvalidRequest("PRINCIPAL needs a verified identity", field="cache.scope", limit="TENANT or SESSION")
+    if request.cache.scope == common_pb2.CACHE_SCOPE_SESSION and not request.session_id:
+        raise InvalidRequest("SESSION needs a session_id", field="cache.scope", limit="a session_id")
 
 
 def _refuse_what_is_not_built(request: router_service_pb2.GenerateRequest) -> None:

@@ -10,7 +10,7 @@ from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
 from meshkit.errors import BackendDown, DeadlineExceeded
 from meshkit.picker import Picker
-from meshkit.registry.base import Instance
+from meshkit.registry.base import Instance, InstanceSet
 from services.router.catalogue import Model
 from services.router.events import Answer
 from services.router.ports import Found
@@ -40,14 +40,14 @@ class CacheClient:
         calls: Calls,
         lookup_timeout_s: float,
         commit_timeout_s: float,
-        compressor_version: str,
+        compressor: InstanceSet,
     ) -> None:
         self._picker = picker
         self._channels = channels
         self._calls = calls
         self._lookup_timeout_s = lookup_timeout_s
         self._commit_timeout_s = commit_timeout_s
-        self._compressor_version = compressor_version
+        self._compressor = compressor
 
     async def look_up(self, question: Question, model: Model) -> Found:
         request = cast(router_service_pb2.GenerateRequest, question.payload)
@@ -83,7 +83,7 @@ class CacheClient:
     def _key(
         self, request: router_service_pb2.GenerateRequest, question: Question, model: Model
     ) -> cache_service_pb2.CacheKey:
-        version = f"{self._compressor_version}:{question.compression_mode}" if question.is_compressible else ""
+        version = f"{self._compressor_version()}:{question.compression_mode}" if question.is_compressible else ""
         return cache_service_pb2.CacheKey(
             prompt=request.prompt,
             model=model.name,
@@ -92,10 +92,15 @@ class CacheClient:
             sampling=request.sampling,
             stopping=request.stopping,
             output=request.output,
+            constraint=request.constraint if request.HasField("constraint") else None,
             scope=request.cache.scope,
             session_id=request.session_id,
             compressor_version=version,
         )
+
+    def _compressor_version(self) -> str:
+        """What the registered compressors say; while a rollout mixes versions, answers are kept apart from both."""
+        return ",".join(sorted({i.metadata.get("compressor_version", "") for i in self._compressor.current}))
 
 
 def _answer_of(stored: cache_service_pb2.StoredAnswer) -> Answer:

@@ -67,6 +67,9 @@ class Observation:
         add_event(names.EVENT_RETRY, **attributes)
         _log.warning(names.LOG_REQUEST_RETRIED, instance=instance_id, reason=reason, attempt=attempt)
 
+    def passed_over(self, what: str, reason: str) -> None:
+        add_event(names.EVENT_PASSED_OVER, **{names.PEER: what, names.ERROR_TYPE: reason})
+
     def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
         usage, timings, cost = finished.usage, finished.timings, finished.cost
         labels = (accepted.model, accepted.tier, accepted.cache_status.value)

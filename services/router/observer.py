@@ -23,6 +23,10 @@ class Observer(Protocol):
         """An attempt failed before its first token and another one follows."""
         ...
 
+    def passed_over(self, what: str, reason: str) -> None:
+        """The cache or the compressor could not help in its time; the request goes on without."""
+        ...
+
     def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
         """The last event is being sent."""
         ...

@@ -127,6 +127,7 @@ class SilentObserver:
 
     def __init__(self) -> None:
         self.retries: list[str] = []
+        self.passed: list[str] = []
         self.finished_count = 0
         self.failed_commits: list[str] = []
 
@@ -136,6 +137,9 @@ class SilentObserver:
 
     def retried(self, instance_id: str, reason: str, attempt: int) -> None:
         self.retries.append(instance_id)
+
+    def passed_over(self, what: str, reason: str) -> None:
+        self.passed.append(what)
 
     def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
         self.finished_count += 1

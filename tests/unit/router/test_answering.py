@@ -84,6 +84,7 @@ async def test_cache_and_compressor_that_fail_are_done_without(failure: Exceptio
     events = await bench.ask()
     assert isinstance(events[0], Accepted) and events[0].cache_status is CacheStatus.UNAVAILABLE
     assert text_of(events) == "a" and bench.engine.payloads == ["the prompt"]
+    assert sorted(bench.observer.passed) == ["cache", "compressor"]
 
 
 async def test_a_failure_before_the_first_token_is_retried_on_another_instance() -> None:

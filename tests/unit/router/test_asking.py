@@ -56,6 +56,8 @@ def test_a_prompt_alone_is_a_valid_question() -> None:
         ({"route": {"priority": 11}}, "route.priority"),
         ({"slo": {"ttft": {"seconds": -1}}}, "slo.ttft"),
         ({"model": "m" * 300}, "model"),
+        ({"cache": {"scope": common_pb2.CACHE_SCOPE_PRINCIPAL}}, "cache.scope"),
+        ({"cache": {"scope": common_pb2.CACHE_SCOPE_SESSION}}, "cache.scope"),
     ],
 )
 def test_a_bad_value_is_refused_with_field_and_limit(fields: dict[str, Any], field: str) -> None:

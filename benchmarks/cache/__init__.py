@@ -1,0 +1,1 @@
+"""What a look-up in the response cache costs."""

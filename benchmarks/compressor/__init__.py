@@ -1,0 +1,1 @@
+"""What compression saves, and what it costs."""

@@ -1,0 +1,172 @@
+"""The order of look-up over the tiers, what a found entry must satisfy, and who gets a copy.
+
+Tiers are asked from the fastest on. A tier that is down, too slow or holds rubbish is passed over and counted; what a
+later tier has is copied into the earlier ones. An entry that is too old in one tier may be newer in the next, which
+other instances fill too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from meshkit.clock import Clock
+from services.cache.entry import Entry, Unreadable
+from services.cache.tier import UNKNOWN, Store, TierSize, TierUnavailable
+from services.cache.write_behind import WriteBehind
+
+
+class TierName(IntEnum):
+    """The tiers, fastest first; the numbers are the contract's."""
+
+    L1 = 1
+    L2 = 2
+    L3 = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What happened at one tier since the start of this process."""
+
+    lookup_count: int = 0
+    """Look-ups that the tier answered."""
+    hit_count: int = 0
+    unreadable_count: int = 0
+    error_count: int = 0
+    """Look-ups and writes that failed, came too late or were not tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One tier in its place."""
+
+    name: TierName
+    store: Store
+    writes: WriteBehind | None = None
+    """Where writing takes time: the queue in front of the store."""
+    counters: Counters = field(default_factory=Counters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A usable entry."""
+
+    entry: Entry
+    tier: TierName
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """No usable entry. Reasons: absent, expired, too old, unreadable."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierReport:
+    """One tier's counters and size."""
+
+    name: TierName
+    counters: Counters
+    size: TierSize
+
+
+class TieredStore:
+    """All tiers as one. `levels` are in the order of look-up."""
+
+    def __init__(self, levels: Sequence[Level], clock: Clock) -> None:
+        self._levels = tuple(levels)
+        self._clock = clock
+
+    async def lookup(self, key: bytes, *, max_age_s: float | None = None) -> Found | Absent:
+        """The first usable entry. Never raises for a tier's sake."""
+        reason = "absent"
+        for position, level in enumerate(self._levels):
+            found, problem = await self._ask(level, key, max_age_s)
+            if found is not None:
+                for faster in self._levels[:position]:
+                    await self._copy(faster, key, found.entry)
+                return found
+            reason = problem or reason
+        return Absent(reason=reason)
+
+    async def commit(self, key: bytes, entry: Entry) -> None:
+        """Store in every tier; a tier that can't take it is counted."""
+        for level in self._levels:
+            await self._copy(level, key, entry)
+
+    async def discard(self, found: Found, key: bytes) -> None:
+        """Forget an entry that could be decoded but not understood, in every tier, and count it where it was found."""
+        for level in self._levels:
+            if level.name is found.tier:
+                level.counters.unreadable_count += 1
+            try:
+                await level.store.delete(key)
+            except TierUnavailable:
+                level.counters.error_count += 1
+
+    def counters(self) -> list[tuple[TierName, Counters]]:
+        """Counters of each tier, now."""
+        return [(level.name, _with_failed_writes(level)) for level in self._levels]
+
+    async def report(self) -> list[TierReport]:
+        """Counters and sizes; sizes are UNKNOWN where a tier does not answer."""
+        return [
+            TierReport(name=level.name, counters=_with_failed_writes(level), size=await _size(level.store))
+            for level in self._levels
+        ]
+
+    async def _ask(self, level: Level, key: bytes, max_age_s: float | None) -> tuple[Found | None, str]:
+        try:
+            entry = await level.store.get(key)
+        except TierUnavailable:
+            level.counters.error_count += 1
+            return None, ""
+        except Unreadable:
+            level.counters.lookup_count += 1
+            level.counters.unreadable_count += 1
+            return None, "unreadable"
+        level.counters.lookup_count += 1
+        if entry is None:
+            return None, ""
+        return self._judge(level, entry, max_age_s)
+
+    def _judge(self, level: Level, entry: Entry, max_age_s: float | None) -> tuple[Found | None, str]:
+        wall = self._clock.wall()
+        # Clocks of several machines differ: an entry from the near future is new.
+        age_s = max(0.0, wall - entry.stored_at)
+        if entry.expires_at <= wall:
+            return None, "expired"
+        if max_age_s is not None and age_s > max_age_s:
+            return None, "too old"
+        level.counters.hit_count += 1
+        return Found(entry=entry, tier=level.name, age_s=age_s), ""
+
+    async def _copy(self, level: Level, key: bytes, entry: Entry) -> None:
+        if level.writes is not None:
+            level.writes.offer(key, entry)
+            return
+        try:
+            await level.store.put(key, entry)
+        except TierUnavailable:
+            level.counters.error_count += 1
+
+
+def _with_failed_writes(level: Level) -> Counters:
+    counters = level.counters
+    failed_count = level.writes.failed_count if level.writes is not None else 0
+    return Counters(
+        lookup_count=counters.lookup_count,
+        hit_count=counters.hit_count,
+        unreadable_count=counters.unreadable_count,
+        error_count=counters.error_count + failed_count,
+    )
+
+
+async def _size(store: Store) -> TierSize:
+    try:
+        return await store.size()
+    except TierUnavailable:
+        return TierSize(entry_count=UNKNOWN, size_bytes=UNKNOWN, budget_bytes=UNKNOWN, eviction_count=UNKNOWN)

@@ -1,0 +1,67 @@
+"""How the compressor is configured: what a request may hold, when work leaves the event loop, how tokens count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What a request may hold."""
+
+    max_protect: int = 256
+    """Strings that a caller may mark."""
+    max_protect_bytes: int = 4096
+    """Of each of them."""
+    max_batch: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self.max_protect >= 0, "limits.max_protect must not be negative")
+        _require(self.max_protect_bytes > 0, "limits.max_protect_bytes must be over 0")
+        _require(self.max_batch > 0, "limits.max_batch must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSettings:
+    """Where work on text runs."""
+
+    offload_chars: int = 4_096
+    """Prompts from this size on are rewritten in a thread."""
+    concurrency: int = 2
+    """Large prompts at a time."""
+
+    def __post_init__(self) -> None:
+        _require(self.offload_chars >= 0, "work.offload_chars must not be negative")
+        _require(self.concurrency > 0, "work.concurrency must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingSettings:
+    """How tokens are counted."""
+
+    timeout_s: float = 1.0
+    """Longest wait for an instance of the model to count; then the count is an estimate."""
+    short_chars: int = 200
+    """Prompts under this size that no stage changes are estimated without asking anybody."""
+
+    def __post_init__(self) -> None:
+        _require(self.timeout_s > 0, "counting.timeout_s must be over 0")
+        _require(self.short_chars >= 0, "counting.short_chars must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressorSettings(ServiceSettings):
+    """Settings of the compressor service."""
+
+    server: ServerSettings = field(default_factory=lambda: ServerSettings(port=50053))
+    identity: IdentitySettings = field(default_factory=lambda: IdentitySettings(accept_forwarded=True))
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    work: WorkSettings = field(default_factory=WorkSettings)
+    counting: CountingSettings = field(default_factory=CountingSettings)
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)

@@ -1,0 +1,1 @@
+"""The stages, one module each: what it rewrites, and why every value can be read back."""

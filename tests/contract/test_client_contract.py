@@ -1,0 +1,75 @@
+"""The callers' client against a real router."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mesh.router.v1 import router_service_pb2 as pb
+from meshclient import Accepted, Delta, Finished, MeshClient
+from meshkit.errors import BackendDown, DeadlineExceeded, InvalidRequest, NotBuilt
+from meshkit.testing import FaultProxy
+from tests.support.small_mesh import SmallMesh, small_mesh
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[SmallMesh]:
+    async with small_mesh() as running:
+        yield running
+
+
+async def test_events_are_typed_and_in_order(mesh: SmallMesh) -> None:
+    async with MeshClient(mesh.router) as client:
+        answer = client.generate("Hello there", temperature=0, max_tokens=32)
+        events = [event async for event in answer]
+    assert isinstance(events[0], Accepted) and events[0].cache_status == "miss"
+    assert all(isinstance(event, Delta) for event in events[1:-1])
+    finished = events[-1]
+    assert isinstance(finished, Finished) and finished is answer.finished
+    assert finished.finish_reason in ("stop", "length") and finished.usage.completion_tokens > 0
+    assert finished.timings.total_s is not None and finished.timings.attempts == 1
+
+
+async def test_text_turns_and_whole_requests_can_be_asked(mesh: SmallMesh) -> None:
+    async with MeshClient(mesh.router) as client:
+        assert "Hello" in await client.generate("Hello").text()
+        assert "Hi" in await client.generate([("user", "Hi")]).text()
+        request = pb.GenerateRequest(output={"include_token_ids": True})
+        deltas = [event async for event in client.generate("Hello", request=request) if isinstance(event, Delta)]
+        assert deltas[0].token_ids
+        assert await client.count_tokens("Hello") > 0
+        assert [model.name for model in await client.models()] == ["tiny"]
+
+
+async def test_errors_are_those_of_the_mesh(mesh: SmallMesh) -> None:
+    async with MeshClient(mesh.router) as client:
+        with pytest.raises(InvalidRequest) as refused:
+            await client.generate("").text()
+        assert refused.value.field == "prompt.text"
+        with pytest.raises(NotBuilt):
+            await client.generate("x", request=pb.GenerateRequest(constraint={"regex": "a"})).text()
+
+
+async def test_a_deadline_and_leaving_the_loop_end_the_work() -> None:
+    async with small_mesh(tokens_per_s=20) as slow, MeshClient(slow.router) as client:
+        endless = pb.GenerateRequest(stopping={"max_tokens": 500, "ignore_eos": True})
+        with pytest.raises(DeadlineExceeded):
+            await client.generate("x", request=endless, timeout_s=0.3).text()
+        answer = client.generate("x", request=endless)
+        async for event in answer:
+            if isinstance(event, Accepted):
+                decision_id = event.decision_id
+            if isinstance(event, Delta):
+                break
+        await answer.close()
+        assert not await client.cancel(decision_id)
+
+
+async def test_a_router_that_cannot_be_reached_is_one_clear_error(mesh: SmallMesh) -> None:
+    async with FaultProxy.to(mesh.router) as proxy, MeshClient(proxy.address, timeout_s=5) as client:
+        assert await client.generate("Hello").text()
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(BackendDown, match="can't be reached"):
+            await client.generate("Hello").text()

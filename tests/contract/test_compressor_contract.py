@@ -1,0 +1,207 @@
+"""The compressor over real gRPC: replies, token counts by an instance, and refusals that name the field."""
+
+import asyncio
+import contextlib
+import json
+
+import grpc
+import pytest
+
+from mesh.common.v1 import common_pb2
+from mesh.compressor.v1 import compressor_service_pb2 as pb
+from mesh.compressor.v1.compressor_service_pb2_grpc import CompressorServiceStub
+from mesh.inference.v1 import inference_service_pb2 as inference_pb
+from mesh.inference.v1.inference_service_pb2_grpc import (
+    InferenceServiceServicer,
+    add_InferenceServiceServicer_to_server,
+)
+from meshkit.settings import RegistrySettings, ServerSettings
+from meshkit.testing.registry import FakeRegistry
+from meshkit.testing.running import running_server
+from services.compressor.app import CompressorService, build
+from services.compressor.settings import CompressorSettings
+
+SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
+RECORDS = json.dumps([{"id": i, "name": f"name {i}"} for i in range(20)], indent=2)
+
+
+class WordCounter(InferenceServiceServicer):
+    """An instance that counts 10 tokens of template and one for each character."""
+
+    async def Tokenize(self, request, context):
+        texts = [message.content for message in request.prompt.messages.messages] or [request.prompt.text]
+        assert request.count_only
+        return inference_pb.TokenizeResponse(token_count=10 + sum(len(text) for text in texts))
+
+
+class FrozenCounter(InferenceServiceServicer):
+    """An instance that never answers."""
+
+    async def Tokenize(self, request, context):
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def counting_instance(servicer_type):
+    server = grpc.aio.server()
+    add_InferenceServiceServicer_to_server(servicer_type(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def compressor_stub(registry=None):
+    async with (
+        running_server(SETTINGS, build, CompressorService, registry=registry) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield CompressorServiceStub(channel)
+
+
+def a_request(text=RECORDS, **changes) -> pb.CompressRequest:
+    return pb.CompressRequest(prompt=common_pb2.Prompt(text=text), **changes)
+
+
+async def test_compress_counts_in_the_vocabulary_of_the_models_instance():
+    registry = FakeRegistry()
+    async with counting_instance(WordCounter) as address, compressor_stub(registry) as stub:
+        registry.announce("mesh-inference", "127.0.0.1:1", {"model": "other"})
+        registry.announce("mesh-inference", address, {"model": "m"})
+        reply = await stub.Compress(a_request(model="m"))
+        assert not reply.counts_are_estimates
+        assert reply.original_tokens == 10 + len(RECORDS)
+        assert reply.compressed_tokens == 10 + len(reply.compressed.text) < reply.original_tokens
+        assert reply.token_reduction == pytest.approx(1 - reply.compressed_tokens / reply.original_tokens)
+        assert reply.cache_eligible
+        assert reply.version
+        assert [report.stage for report in reply.stages] == ["json_minify", "xml_compact", "whitespace", "record_table"]
+        assert {report.loss_class for report in reply.stages} == {pb.LOSS_CLASS_LOSSLESS}
+
+
+async def test_without_an_instance_of_the_model_counts_are_estimates():
+    registry = FakeRegistry()
+    registry.announce("mesh-inference", "127.0.0.1:1", {"model": "other"})
+    async with compressor_stub(registry) as stub:
+        reply = await stub.Compress(a_request(model="m"))
+        assert reply.counts_are_estimates
+        assert 0 < reply.compressed_tokens < reply.original_tokens
+
+
+async def test_an_instance_that_is_gone_leaves_estimates():
+    registry = FakeRegistry()
+    registry.announce("mesh-inference", "127.0.0.1:1", {"model": "m"})
+    async with compressor_stub(registry) as stub:
+        assert (await stub.Compress(a_request(model="m"))).counts_are_estimates
+
+
+async def test_an_instance_that_hangs_costs_half_the_callers_time_once():
+    registry = FakeRegistry()
+    async with counting_instance(FrozenCounter) as address, compressor_stub(registry) as stub:
+        registry.announce("mesh-inference", address, {"model": "m"})
+        assert (await stub.Compress(a_request(model="m"), timeout=1.0)).counts_are_estimates
+        assert (await stub.Compress(a_request(model="m"), timeout=0.4)).counts_are_estimates
+
+
+async def test_everything_but_the_texts_of_a_conversation_stays():
+    prompt = common_pb2.Prompt()
+    messages = prompt.messages.messages
+    messages.add(role="assistant", content=RECORDS).tool_calls.add(id="1", name="f", arguments='{ "a": 1 }')
+    messages.add(role="tool", content=RECORDS, tool_call_id="1", name="f")
+    prompt.tools.add(name="f", description="d  \n\n\n", parameters_json='{ "type": "object" }')
+    async with compressor_stub() as stub:
+        compressed = (await stub.Compress(pb.CompressRequest(prompt=prompt))).compressed
+        assert compressed.messages.messages[1].content != RECORDS
+        compressed.messages.messages[1].content = RECORDS
+        assert compressed == prompt
+
+
+async def test_preview_and_batch_take_the_same_path():
+    async with compressor_stub() as stub:
+        plain = await stub.Compress(a_request())
+        preview = (await stub.Preview(pb.PreviewRequest(request=a_request()))).response
+        batch = await stub.CompressBatch(pb.CompressBatchRequest(requests=[a_request(), a_request("hello")]))
+        assert plain.compressed == preview.compressed == batch.responses[0].compressed
+        assert batch.responses[1].compressed.text == "hello"
+
+
+UNTOUCHED = {
+    "compression is off": a_request(mode=common_pb2.COMPRESSION_MODE_OFF),
+    "raw text is sent as it is": pb.CompressRequest(prompt=common_pb2.Prompt(text=RECORDS, raw=True)),
+    "token ids are sent as they are": pb.CompressRequest(
+        prompt=common_pb2.Prompt(token_ids=common_pb2.TokenIds(ids=[0, 1]))
+    ),
+    "no stage makes it shorter": a_request(frozen_prefix=100_000),
+}
+
+
+@pytest.mark.parametrize("reason", UNTOUCHED)
+async def test_a_prompt_that_is_not_compressed_comes_back_with_the_reason(reason):
+    async with compressor_stub() as stub:
+        reply = await stub.Compress(UNTOUCHED[reason])
+        assert reply.reason_original_kept == reason
+        assert reply.compressed == UNTOUCHED[reason].prompt
+        assert (reply.token_reduction, reply.quality_score, reply.cache_eligible) == (0, 1, True)
+        assert reply.original_tokens == reply.compressed_tokens > 0
+
+
+async def test_strategies_are_listed_in_the_order_in_which_they_run():
+    async with compressor_stub() as stub:
+        strategies = (await stub.ListStrategies(pb.ListStrategiesRequest())).strategies
+        assert [strategy.name for strategy in strategies] == [
+            "json_minify",
+            "xml_compact",
+            "whitespace",
+            "record_table",
+        ]
+        assert all(strategy.description for strategy in strategies)
+
+
+BAD = [
+    ("prompt.input", pb.CompressRequest()),
+    ("prompt.text", a_request("")),
+    ("prompt.messages", pb.CompressRequest(prompt=common_pb2.Prompt(messages=common_pb2.ChatMessages()))),
+    ("target_ratio", a_request(target_ratio=0)),
+    ("target_ratio", a_request(target_ratio=float("nan"))),
+    ("min_quality", a_request(min_quality=1.5)),
+    ("frozen_prefix", a_request(frozen_prefix=-1)),
+    ("protect[0]", a_request(protect=[""])),
+    ("protect", a_request(protect=["x"] * 257)),
+    ("protect[1]", a_request(protect=["x", "x" * 5000])),
+    ("mode", a_request(mode=99)),
+]
+
+
+@pytest.mark.parametrize(("field", "request_"), BAD)
+async def test_a_bad_request_is_refused_with_the_field(field, request_):
+    async with compressor_stub() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Compress(request_)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert str(raised.value.details()).startswith(f"{field}: ")
+        assert (await stub.Compress(a_request())).compressed_tokens > 0
+
+
+async def test_a_batch_is_refused_as_a_whole_with_the_place_of_the_fault():
+    async with compressor_stub() as stub:
+        for requests, field in [
+            ([a_request(), a_request("")], "requests[1].prompt.text"),
+            ([a_request()] * 65, "requests"),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.CompressBatch(pb.CompressBatchRequest(requests=requests))
+            assert str(raised.value.details()).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [("Expand", pb.ExpandRequest(handle="h")), ("Compress", a_request(mode=common_pb2.COMPRESSION_MODE_SELECTIVE))],
+)
+async def test_what_is_not_built_says_so(method, request_):
+    async with compressor_stub() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await getattr(stub, method)(request_)
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED

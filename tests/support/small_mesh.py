@@ -1,0 +1,54 @@
+"""Router, cache and inference (echo engine) as real servers in this process, found through a registry in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+
+from mesh.router.v1 import router_service_pb2_grpc
+from meshkit.settings import ServerSettings
+from meshkit.testing import FakeRegistry, running_server
+from services.cache.app import CacheService
+from services.cache.app import build as build_cache
+from services.cache.settings import CacheSettings, L2Settings
+from services.inference.app import InferenceService
+from services.inference.app import build as build_inference
+from services.inference.settings import EngineSettings, InferenceSettings, ModelSettings
+from services.router.app import RouterServiceApp
+from services.router.app import build as build_router
+from services.router.settings import LimitSettings, RouterSettings
+
+ANY_PORT = ServerSettings(port=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallMesh:
+    """Where it is, and a stub of its router."""
+
+    router: str
+    stub: router_service_pb2_grpc.RouterServiceAsyncStub
+    registry: FakeRegistry
+
+
+@contextlib.asynccontextmanager
+async def small_mesh(*, tokens_per_s: float = 0.0) -> AsyncIterator[SmallMesh]:
+    """A mesh for a block. `tokens_per_s`: pace of the echo engine, whose tokens are bytes; 0: at once."""
+    registry = FakeRegistry()
+    cache = CacheSettings(server=ANY_PORT, l2=L2Settings(url=""))
+    inference = InferenceSettings(
+        server=ANY_PORT,
+        model=ModelSettings(name="tiny"),
+        engine=EngineSettings(kind="echo", echo_tokens_per_s=tokens_per_s),
+    )
+    router = RouterSettings(server=ANY_PORT, limits=LimitSettings(max_prompt_bytes=100_000))
+    async with (
+        running_server(cache, build_cache, CacheService, registry=registry.as_another_process()),
+        running_server(inference, build_inference, InferenceService, registry=registry.as_another_process()),
+        running_server(router, build_router, RouterServiceApp, registry=registry.as_another_process()) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub = router_service_pb2_grpc.RouterServiceStub(channel)
+        yield SmallMesh(router=address, stub=stub, registry=registry)

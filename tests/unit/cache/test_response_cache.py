@@ -1,0 +1,128 @@
+"""What look-ups and commits mean: tenants, scopes, modes, completeness and limits."""
+
+import pytest
+
+from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.testing.clock import FakeClock
+from services.cache.entry import Finish
+from services.cache.lifetime import Lifetimes
+from services.cache.memory_tier import MemoryTier
+from services.cache.response_cache import NOT_STORABLE, Answer, Caller, Looked, Mode, Query, ResponseCache, Scope
+from services.cache.settings import EntrySettings
+from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
+
+REQUEST = {"prompt": {"text": "hi"}, "model": "m", "sampling": {"temperature": 0.0}}
+ANN = Caller(tenant="t1", principal="ann")
+BOB = Caller(tenant="t1", principal="bob")
+EVE = Caller(tenant="t2", principal="ann")
+ANSWER = Answer(payload=b"stored", finish=Finish.STOP)
+
+
+@pytest.fixture
+def cache():
+    clock = FakeClock()
+    first = MemoryTier(budget_bytes=10_000_000, ttl_s=300, clock=clock)
+    store = TieredStore([Level(name=TierName.L1, store=first)], clock)
+    lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
+    return ResponseCache(store, limits=EntrySettings(max_bytes=1000), lifetimes=lifetimes, clock=clock)
+
+
+async def is_hit(cache, caller, **query) -> bool:
+    return isinstance((await cache.lookup(caller, Query(request=REQUEST, **query))).result, Found)
+
+
+async def commit(cache, caller, **query) -> bytes:
+    digest = (await cache.lookup(caller, Query(request=REQUEST, **query))).digest
+    assert await cache.commit(caller, digest, ANSWER) == ""
+    return digest
+
+
+async def test_an_answer_is_shared_within_the_tenant_and_never_beyond(cache):
+    await commit(cache, ANN)
+    assert await is_hit(cache, BOB)
+    assert not await is_hit(cache, EVE)
+
+
+async def test_a_commit_under_a_foreign_digest_reaches_only_ones_own_tenant(cache):
+    digest = (await cache.lookup(ANN, Query(request=REQUEST))).digest
+    await cache.commit(EVE, digest, ANSWER)
+    assert not await is_hit(cache, ANN)
+    assert await is_hit(cache, EVE)
+
+
+async def test_scope_principal_shares_with_the_same_principal_only(cache):
+    await commit(cache, ANN, scope=Scope.PRINCIPAL)
+    assert await is_hit(cache, ANN, scope=Scope.PRINCIPAL)
+    assert not await is_hit(cache, BOB, scope=Scope.PRINCIPAL)
+    assert not await is_hit(cache, ANN)
+
+
+async def test_scope_session_shares_within_the_session_of_one_principal(cache):
+    await commit(cache, ANN, scope=Scope.SESSION, session_id="s")
+    assert await is_hit(cache, ANN, scope=Scope.SESSION, session_id="s")
+    assert not await is_hit(cache, ANN, scope=Scope.SESSION, session_id="s2")
+    assert not await is_hit(cache, BOB, scope=Scope.SESSION, session_id="s")
+
+
+async def test_the_session_does_not_matter_in_scope_tenant_which_is_the_default(cache):
+    await commit(cache, ANN, session_id="s")
+    assert await is_hit(cache, ANN, session_id="other", scope=Scope.TENANT)
+
+
+@pytest.mark.parametrize(
+    ("caller", "scope", "field"),
+    [(Caller(tenant="t", principal=""), Scope.PRINCIPAL, "key.scope"), (ANN, Scope.SESSION, "key.session_id")],
+)
+async def test_a_scope_without_its_owner_is_refused(cache, caller, scope, field):
+    with pytest.raises(InvalidRequest) as raised:
+        await cache.lookup(caller, Query(request=REQUEST, scope=scope))
+    assert raised.value.field == field
+
+
+async def test_an_unrepeatable_request_is_stored_and_found_only_where_the_caller_says_so(cache):
+    unrepeatable = {**REQUEST, "sampling": {"temperature": 0.7}}
+    looked = await cache.lookup(ANN, Query(request=unrepeatable))
+    assert looked == Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
+    looked = await cache.lookup(ANN, Query(request=unrepeatable, mode=Mode.EXACT))
+    await cache.commit(ANN, looked.digest, ANSWER)
+    assert (await cache.lookup(ANN, Query(request=unrepeatable))).result == Absent(reason="not repeatable")
+    assert isinstance((await cache.lookup(ANN, Query(request=unrepeatable, mode=Mode.EXACT))).result, Found)
+
+
+async def test_mode_off_finds_nothing(cache):
+    await commit(cache, ANN)
+    assert not await is_hit(cache, ANN, mode=Mode.OFF)
+
+
+async def test_look_up_by_meaning_says_that_it_is_not_built(cache):
+    with pytest.raises(NotBuilt):
+        await cache.lookup(ANN, Query(request=REQUEST, mode=Mode.SEMANTIC))
+
+
+@pytest.mark.parametrize("finish", list(Finish))
+async def test_only_whole_answers_are_stored(cache, finish):
+    reason = await cache.commit(ANN, b"d" * 32, Answer(payload=b"x", finish=finish))
+    assert (reason == "") == (finish is not Finish.INCOMPLETE)
+
+
+async def test_an_answer_over_the_limit_is_not_stored_and_the_reply_says_why(cache):
+    assert await cache.commit(ANN, b"d" * 32, Answer(payload=b"x" * 1000, finish=Finish.STOP)) == ""
+    assert "1000 bytes" in await cache.commit(ANN, b"e" * 32, Answer(payload=b"x" * 1001, finish=Finish.STOP))
+
+
+@pytest.mark.parametrize(
+    ("digest", "changes", "field"),
+    [
+        (b"short", {}, "digest"),
+        (b"", {}, "digest"),
+        (b"d" * 32, {"ttl_s": 0.0}, "ttl"),
+        (b"d" * 32, {"tags": ("t",) * 17}, "tags"),
+        (b"d" * 32, {"tags": ("",)}, "tags"),
+        (b"d" * 32, {"tags": ("t" * 129,)}, "tags"),
+    ],
+)
+async def test_a_commit_outside_its_limits_is_refused_with_the_field(cache, digest, changes, field):
+    with pytest.raises(InvalidRequest) as raised:
+        await cache.commit(ANN, digest, Answer(payload=b"x", finish=Finish.STOP, **changes))
+    assert raised.value.field == field
+    assert raised.value.limit

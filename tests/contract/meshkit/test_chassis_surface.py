@@ -69,6 +69,29 @@ async def test_a_failed_start_is_raised_and_leaves_nothing_registered():
     assert registry.watch("mesh-cache").current == ()
 
 
+async def test_a_service_that_fails_to_close_is_still_taken_down_wholly():
+    class Stubborn(Probe):
+        async def close(self):
+            raise RuntimeError("will not")
+
+    registry = FakeRegistry()
+    with pytest.raises(RuntimeError, match="will not"):
+        async with running_probe(Stubborn(), registry=registry) as address:
+            pass
+    async with grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(errors.BackendDown):
+            await Calls().unary(cache_grpc.CacheServiceStub(channel).Lookup, asked_for("x"), timeout_s=5)
+
+
+async def test_a_server_on_every_address_is_registered_under_one_that_others_can_reach():
+    registry = FakeRegistry()
+    settings = ServiceSettings(server=ServerSettings(host="0.0.0.0"))
+    async with running_probe(Probe(), settings, registry):
+        (instance,) = registry.watch("mesh-cache").current
+        async with grpc.aio.insecure_channel(instance.address) as channel:
+            assert await cache_grpc.CacheServiceStub(channel).Lookup(asked_for("x"), timeout=5)
+
+
 async def test_the_state_of_health_can_be_watched():
     async with running_probe(Probe()) as address, grpc.aio.insecure_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=Probe.grpc_name))

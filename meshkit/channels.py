@@ -1,0 +1,69 @@
+"""One channel per peer, kept warm, with a dead link noticed in seconds.
+
+Without keepalive a cut link is silent for 14 s and more. A frozen peer is only noticed with pings that are sent
+without data too, and with a time-out of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from meshkit.settings import LARGEST_MESSAGE_BYTES
+
+KEEPALIVE_MS = 2000
+PING_TIMEOUT_MS = 2000
+
+CLIENT_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
+    # A call that fails is repeated by the caller's own rule, never silently.
+    ("grpc.enable_retries", 0),
+)
+
+SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.max_ping_strikes", 0),
+    # Otherwise two servers share one port without a word.
+    ("grpc.so_reuseport", 0),
+    ("grpc.enable_channelz", 1),
+)
+
+
+class ChannelPool:
+    """Channels by address; peers come and go, so departed ones can be dropped."""
+
+    def __init__(self, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._credentials = credentials
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def get(self, address: str) -> grpc.aio.Channel:
+        """The channel to an address, `host:port` or `unix:PATH`; opened at first use."""
+        if address not in self._channels:
+            self._channels[address] = self._open(address)
+        return self._channels[address]
+
+    async def keep_only(self, addresses: set[str]) -> None:
+        """Close the channels to all other addresses; their calls end with CANCELLED."""
+        for address in set(self._channels) - addresses:
+            await self._channels.pop(address).close()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        self._channels.clear()
+
+    def _open(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is not None:
+            return grpc.aio.secure_channel(address, self._credentials, options=CLIENT_OPTIONS)
+        return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)

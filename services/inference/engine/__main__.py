@@ -1,0 +1,33 @@
+"""The engine process: `python -m services.inference.engine --fd N --model-dir DIR ...`, rank 0 and the ranks under it.
+
+Before anything heavy is imported, stdout is pointed at stderr (libraries print), Ctrl-C is left to the RPC process
+(which drains first), the kernel is asked to end this process with its parent, and the environment that torch and
+DeepSpeed read is set.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    from services.inference.engine.options import parse
+    from services.inference.engine.ranks import die_with_parent
+
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = parse(arguments)
+    die_with_parent(options.parent_pid)
+    if options.rank == 0:
+        from services.inference.engine.leader import lead
+
+        lead(options)
+    from services.inference.engine.follower import follow
+
+    return follow(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

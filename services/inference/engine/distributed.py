@@ -1,0 +1,115 @@
+"""How ranks add up their partial results: DeepSpeed's shared-memory all-reduce, or gloo where it can't be had.
+
+DeepSpeed compiles the all-reduce at first use. It reads LOCAL_SIZE (a world size that differs crashes it) and names its
+segments under /dev/shm after MASTER_ADDR and MASTER_PORT, which are only a name here: ranks meet through a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+SHM_BYTES_PER_RANK = 70 * 1024 * 1024  # allreduce_workspace in DeepSpeed's csrc/cpu/comm/shm.cpp, rounded up
+_SHM_FOLDER = Path("/dev/shm")
+_TIMEOUT = timedelta(seconds=120)
+
+
+def prepare_environment(rank: int, size: int, rendezvous: str, *, device: str, cache_dir: Path, threads: int) -> None:
+    """Set what torch, gloo and DeepSpeed read from the environment; before any of them is imported."""
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_RANK=str(rank),
+        LOCAL_SIZE=str(size),
+        MASTER_ADDR="mesh",
+        MASTER_PORT=Path(rendezvous).name or "0",
+        GLOO_SOCKET_IFNAME="lo",
+        OMP_NUM_THREADS=str(threads),
+        DS_ACCELERATOR=device,
+        TORCH_EXTENSIONS_DIR=str(cache_dir / "torch_extensions"),
+        HF_HUB_OFFLINE="1",
+    )
+
+
+def why_not_shm(size: int) -> str | None:
+    """Build and load the shared-memory all-reduce. None if it can be used, else the reason."""
+    free = shutil.disk_usage(_SHM_FOLDER).free if _SHM_FOLDER.is_dir() else 0
+    if free < size * SHM_BYTES_PER_RANK:
+        return f"/dev/shm has {free >> 20} MiB free, {size * SHM_BYTES_PER_RANK >> 20} are needed"
+    try:
+        with _one_builder_at_a_time():
+            _load_shm_op()
+    except Exception as error:
+        return f"the all-reduce could not be built ({type(error).__name__}); it needs g++ and Python's headers"
+    return None
+
+
+def join(rank: int, size: int, rendezvous: str, all_reduce: str) -> None:
+    """Meet the other ranks; returns when all are there."""
+    import deepspeed
+    import torch.distributed
+
+    if all_reduce != "shm":
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        dist_backend="nccl" if all_reduce == "nccl" else "gloo",
+        verbose=False,
+        timeout=_TIMEOUT,
+        init_method=f"file://{rendezvous}",
+        rank=rank,
+        world_size=size,
+    )
+    torch.distributed.barrier()
+    if rank == 0:
+        _unlink_segments()
+
+
+def make_fence(device: torch.device) -> Callable[[], None]:
+    """A function that returns once all ranks have called it."""
+    import deepspeed.comm
+    import torch
+
+    token = torch.zeros(16, device=device)
+
+    def fence() -> None:
+        deepspeed.comm.inference_all_reduce(token)
+        token[0].item()  # on a GPU the call above only queues
+
+    return fence
+
+
+def _load_shm_op() -> None:
+    from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder
+
+    builder = ShareMemCommBuilder()
+    if not builder.is_compatible(False):
+        raise RuntimeError(builder.error_log)
+    builder.load(verbose=False)
+
+
+@contextmanager
+def _one_builder_at_a_time() -> Iterator[None]:
+    """Torch's own lock is a file that a killed build leaves behind for ever; ours ends with the process."""
+    folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "mesh.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in folder.glob("deepspeed_shm_comm*/lock"):
+            stale.unlink()
+        yield
+
+
+def _unlink_segments() -> None:
+    """All ranks have mapped the segments; without a name they vanish with the last process."""
+    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{os.environ['MASTER_ADDR']}_{os.environ['MASTER_PORT']}_*"
+    for segment in _SHM_FOLDER.glob(name):
+        segment.unlink()

@@ -1,0 +1,174 @@
+"""Rank 0: start the other ranks, load, prove that a token can be drawn, say Ready, then loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
+from services.inference.engine.faults import RankFailed, as_fatal
+from services.inference.engine.messages import Fatal, Progress, Ready, ToEngine
+from services.inference.engine.options import EngineOptions
+from services.inference.engine.plan import Chunk, Join, Loaded, StepPlan
+from services.inference.engine.ranks import Followers, start_followers
+from services.inference.engine.scheduler import Limits, Scheduler
+from services.inference.engine.transport import BlockingChannel, EndOfStream
+
+if TYPE_CHECKING:  # these import torch: the other ranks are started, and the environment is set, before that
+    from services.inference.engine.loop import Channel, Loop
+    from services.inference.engine.model_runner import Runner
+    from services.inference.engine.rank import Rank
+
+_WARM_UP_TOKENS = 4
+
+
+def lead(options: EngineOptions) -> NoReturn:
+    """Serve until told to stop or until the RPC process has gone (status 0); status 1 after Fatal."""
+    channel: Channel = BlockingChannel(socket.socket(fileno=options.fd), ToEngine)
+    status = _serve(options, channel)
+    sys.stderr.flush()
+    os._exit(status)  # the exit handlers of torch and DeepSpeed can wait for ranks that are gone
+
+
+def _serve(options: EngineOptions, channel: Channel) -> int:
+    try:
+        with tempfile.TemporaryDirectory(prefix="mesh-engine-") as folder:
+            loop = _start(_complete(options, folder), channel)
+        loop.run()
+    except EndOfStream:
+        return 0
+    except Exception as error:
+        _say(as_fatal(error), channel)
+        return 1
+    return 0
+
+
+def _complete(options: EngineOptions, folder: str) -> EngineOptions:
+    board_fd = os.memfd_create("logits", 0) if options.tensor_parallel_size > 1 else -1
+    rendezvous = Path(folder) / f"meet-{os.getpid()}-{time.monotonic_ns()}"
+    return replace(options, board_fd=board_fd, rendezvous=str(rendezvous))
+
+
+def _start(options: EngineOptions, channel: Channel) -> Loop:
+    from services.inference.engine.rank import Rank, prepare
+
+    channel.write(Progress(stage="starting", fraction=0.0))
+    followers = start_followers(options)
+    prepare(options)
+    _check_memory(options)
+    channel.write(Progress(stage="loading weights", fraction=0.2))
+    rank = Rank.load(options)
+    all_reduce = _choose_all_reduce(options, channel)
+    if options.tensor_parallel_size > 1:
+        os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
+    followers.tell(Join(all_reduce=all_reduce))
+    channel.write(Progress(stage="sharding the model", fraction=0.6))
+    runner = _Leading(rank.make_runner(all_reduce), followers)
+    _await_followers(followers)
+    channel.write(Progress(stage="drawing a first token", fraction=0.9))
+    _warm_up(runner)
+    scheduler = _make_scheduler(options, rank.vocabulary_size)
+
+    from services.inference.engine.loop import Loop
+
+    channel.write(_ready(options, rank, followers, scheduler, all_reduce))
+    return Loop(channel, scheduler, runner, time.monotonic)
+
+
+class _Leading:
+    """A Runner that has all ranks run the plan."""
+
+    def __init__(self, runner: Runner, followers: Followers) -> None:
+        self._runner, self._followers = runner, followers
+
+    def run(self, plan: StepPlan) -> Any:
+        self._followers.tell(plan)
+        return self._runner.run(plan)
+
+
+def _check_memory(options: EngineOptions) -> None:
+    import torch
+
+    from services.inference.engine import memory
+    from services.inference.engine.loading import load_config
+    from services.inference.models.safetensors_files import element_count
+
+    config = load_config(options.model_dir).get_text_config()
+    element_bytes = getattr(torch, options.dtype).itemsize
+    memory.require_memory(
+        weight_bytes=element_count(options.model_dir) * element_bytes,
+        kv_cache_bytes=memory.kv_bytes(config, options.kv_tokens, element_bytes),
+        rank_count=options.tensor_parallel_size,
+    )
+
+
+def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
+    from services.inference.engine import distributed
+
+    if options.tensor_parallel_size == 1:
+        return "none"
+    if options.device == "cuda":
+        return "nccl"
+    if options.all_reduce == "gloo":
+        return "gloo"
+    channel.write(Progress(stage="preparing the shared-memory all-reduce", fraction=0.4))
+    reason = distributed.why_not_shm(options.tensor_parallel_size)
+    if reason is None:
+        return "shm"
+    channel.write(Progress(stage=f"using the slower gloo all-reduce: {reason}", fraction=0.5))
+    return "gloo"
+
+
+def _await_followers(followers: Followers) -> None:
+    for answer in followers.hear():
+        if isinstance(answer, Fatal):
+            raise RankFailed(answer)
+        assert isinstance(answer, Loaded)
+
+
+def _warm_up(runner: _Leading) -> None:
+    """A real prefill and a real decode step on every rank."""
+    prompt = Chunk(sequence_id=0, token_ids=[0] * _WARM_UP_TOKENS, start=0, block_ids=[0], logit_count=1)
+    token = int(runner.run(StepPlan(step=0, chunks=[prompt]))[0].argmax())
+    following = Chunk(sequence_id=0, token_ids=[token], start=_WARM_UP_TOKENS, block_ids=[0], logit_count=1)
+    logits = runner.run(StepPlan(step=0, chunks=[following]))
+    if not bool(logits.isfinite().all()):
+        raise ValueError("the model's logits are not numbers")
+
+
+def _make_scheduler(options: EngineOptions, vocabulary_size: int) -> Scheduler:
+    limits = Limits(
+        max_sequences=options.max_sequences,
+        step_tokens=options.step_tokens,
+        logit_rows=options.logit_rows,
+        vocabulary_size=vocabulary_size,
+    )
+    return Scheduler(limits, BlockPool(options.kv_tokens // BLOCK_TOKENS))
+
+
+def _ready(options: EngineOptions, rank: Rank, followers: Followers, scheduler: Scheduler, all_reduce: str) -> Ready:
+    config = rank.model.config.get_text_config()
+    return Ready(
+        architecture=(rank.model.config.architectures or [type(rank.model).__name__])[0],
+        context_tokens=int(getattr(config, "max_position_embeddings", 0)) or options.kv_tokens,
+        vocabulary_size=rank.vocabulary_size,
+        parameter_count=rank.parameter_count,
+        dtype=options.dtype,
+        tensor_parallel_size=options.tensor_parallel_size,
+        kv_total_tokens=scheduler.load().kv_total_tokens,
+        max_running_count=options.max_sequences,
+        rank_pids=[os.getpid(), *followers.pids],
+        all_reduce=all_reduce,
+    )
+
+
+def _say(fatal: Fatal, channel: Channel) -> None:
+    with suppress(EndOfStream):
+        channel.write(fatal)

@@ -1,0 +1,154 @@
+"""What the RPC process and the engine process say to each other: plain data, nothing else.
+
+The RPC process holds text and streams; the engine process (rank 0) holds tensors. Between them runs one Unix socket
+pair that carries these structs as msgpack, each behind a 4-byte big-endian length (see `transport.py`). Requests flow
+down (`ToEngine`), events flow up (`FromEngine`). A sequence is answered by `TokensDrawn` entries of which exactly one
+has a finish reason, or by one `SequenceFailed`. After `Abort` nothing more is said about that sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sequence's tokens are drawn; every field is final (defaults were applied by the RPC process)."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """When a sequence ends. Stop strings are the RPC process's matter: it sees text and sends `Abort`."""
+
+    max_tokens: int
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()  # the model's end-of-text tokens included, unless ignore_eos
+
+
+class AddSequence(msgspec.Struct, frozen=True, kw_only=True, tag="add"):
+    """Admit a sequence. The RPC process has checked ids, lengths and ranges."""
+
+    sequence_id: int
+    prompt_ids: list[int]
+    sampling: Sampling
+    stopping: Stopping
+    priority: int = 0
+    logprobs: int | None = None  # likeliest tokens to report at each position; None: nothing, 0: the drawn one's
+    prompt_logprobs: int | None = None
+
+
+class Abort(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
+    """End a sequence and free its blocks before the next step. Unknown ids are ignored."""
+
+    sequence_id: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
+    """Leave the loop, end the other ranks, exit 0."""
+
+
+ToEngine = AddSequence | Abort | Shutdown
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """A start-up stage, for people: 'loading weights', 0.4."""
+
+    stage: str
+    fraction: float = 0.0
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The engine has drawn a real token on all ranks."""
+
+    architecture: str
+    context_tokens: int
+    vocabulary_size: int
+    parameter_count: int
+    dtype: str
+    tensor_parallel_size: int
+    kv_total_tokens: int
+    max_running_count: int
+    rank_pids: list[int]  # rank 0 first
+    all_reduce: str  # "shm", "gloo", "nccl" or "none"
+
+
+class Fatal(msgspec.Struct, frozen=True, kw_only=True, tag="fatal"):
+    """The engine can't go on; it exits after saying so. `advice` says what the operator can do."""
+
+    problem: str
+    advice: str = ""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A token and the natural logarithm of its probability."""
+
+    token_id: int
+    logprob: float
+
+
+class TokenDrawn(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One token of one sequence. `finish` is set on the last one; a matched stop token is the last one too."""
+
+    sequence_id: int
+    token_id: int
+    finish: FinishReason | None = None
+    logprob: float | None = None
+    top: list[TokenLogprob] = []
+    queue_s: float = 0.0  # with the first token: time from arrival in the engine to the first prefill
+    prefill_s: float = 0.0  # with the first token: time from the first prefill to this token
+    cached_prompt_tokens: int = 0  # with the first token
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine is busy with after a step."""
+
+    running_count: int = 0
+    waiting_count: int = 0
+    prefill_backlog_tokens: int = 0
+    kv_used_tokens: int = 0
+    kv_total_tokens: int = 0
+    step_time_s: float = 0.0  # moving average
+    generated_token_count: int = 0
+
+
+class StepDone(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """All tokens of one step, and the load behind it. Also sent, without tokens, when an abort changed the load."""
+
+    tokens: list[TokenDrawn]
+    load: Load
+
+
+class PromptScored(msgspec.Struct, frozen=True, kw_only=True, tag="prompt_scored"):
+    """Log-probabilities of a prompt's tokens from the second on, before the sequence's first token."""
+
+    sequence_id: int
+    drawn: list[TokenLogprob]
+    top: list[list[TokenLogprob]]
+
+
+class SequenceFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """This sequence alone ended in an error; the engine lives on."""
+
+    sequence_id: int
+    problem: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """Sent every second by the engine's own loop while it is idle or between steps; silence means a hung engine."""
+
+    step_count: int
+
+
+FromEngine = Progress | Ready | Fatal | StepDone | PromptScored | SequenceFailed | Heartbeat

@@ -1,0 +1,56 @@
+"""The engine process's command line: written by the RPC process, never by a person."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Everything that an engine is told at start; the same on all ranks but for `rank` and the descriptors."""
+
+    fd: int  # this rank's line: to the RPC process on rank 0, to rank 0 on the others
+    model_dir: Path
+    tensor_parallel_size: int = 1
+    dtype: str = "float32"
+    device: str = "cpu"
+    kv_tokens: int = 16384
+    max_sequences: int = 16
+    step_tokens: int = 512
+    threads: int = 0  # per rank; 0: an even share of the cores that this process may use
+    all_reduce: str = "auto"  # "shm" where it can be built, else "gloo"
+    cache_dir: Path = Path(".cache")
+    rank: int = 0
+    board_fd: int = -1
+    rendezvous: str = ""
+    parent_pid: int = 0
+
+    @property
+    def logit_rows(self) -> int:
+        return self.max_sequences + 48
+
+
+def as_arguments(options: EngineOptions) -> list[str]:
+    """The command line that `parse` turns into `options` again."""
+    arguments: list[str] = []
+    for name, value in asdict(options).items():
+        arguments += [_flag(name), str(value)]
+    return arguments
+
+
+def parse(arguments: list[str]) -> EngineOptions:
+    parser = argparse.ArgumentParser(prog="python -m services.inference.engine", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--model-dir", type=Path, required=True)
+    defaults = asdict(EngineOptions(fd=0, model_dir=Path()))
+    for name, default in defaults.items():
+        if name not in ("fd", "model_dir"):
+            kind = Path if isinstance(default, Path) else type(default)
+            parser.add_argument(_flag(name), type=kind, default=default)
+    return EngineOptions(**vars(parser.parse_args(arguments)))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,50 @@
+"""What one step computes: plain data, made by the scheduler, sent to every rank, run by the model runner.
+
+Also the two messages that ranks exchange before the first plan.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive tokens of one sequence that go through the model in this step."""
+
+    sequence_id: int
+    token_ids: list[int]
+    start: int  # position of token_ids[0] in the sequence; all before it lie in the cache already
+    block_ids: list[int]  # the sequence's whole block table
+    logit_count: int  # the last so many tokens of the chunk need logits
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.token_ids)
+
+
+class StepPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
+    """Chunks packed in one forward pass. Logit rows come out in the order of the chunks."""
+
+    step: int
+    chunks: list[Chunk]
+
+    @property
+    def token_count(self) -> int:
+        return sum(len(chunk.token_ids) for chunk in self.chunks)
+
+    @property
+    def logit_count(self) -> int:
+        return sum(chunk.logit_count for chunk in self.chunks)
+
+
+class Join(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
+    """Rank 0 to the others: the model is checked and the all-reduce chosen; meet and load."""
+
+    all_reduce: str
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
+    """A rank to rank 0: the shard is in memory, plans may come."""
+
+
+ToRank = StepPlan | Join

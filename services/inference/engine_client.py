@@ -1,0 +1,106 @@
+"""The real engine as streams see it: sequences go down to its process, tokens come up, a supervisor keeps it alive."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from meshkit.clock import Clock
+from meshkit.errors import NotReady
+from services.inference.changes import Watched
+from services.inference.engine.messages import FromEngine, Load, PromptScored, Ready, SequenceFailed, StepDone, ToEngine
+from services.inference.engine_port import LoadReading, ReadinessListener, SequenceSpec, SequenceStream
+from services.inference.engine_process import EngineProcess
+from services.inference.sequences import Sequences
+from services.inference.supervisor import Patience, Supervisor
+
+
+class EngineClient:
+    """An Engine in a process of its own."""
+
+    def __init__(
+        self,
+        launch: Callable[[], Awaitable[EngineProcess]],
+        clock: Clock,
+        patience: Patience,
+        *,
+        most_sequences: int,
+        retry_after_s: float = 1.0,
+    ) -> None:
+        self._supervisor = Supervisor(launch, self, clock, patience)
+        self._sequences = Sequences(most=most_sequences, retry_after_s=retry_after_s)
+        self._send: Callable[[ToEngine], None] | None = None
+        self._facts: Ready | None = None
+        self._load = Watched(LoadReading())
+        self._listeners: list[ReadinessListener] = []
+
+    @property
+    def facts(self) -> Ready | None:
+        return self._facts
+
+    @property
+    def is_ready(self) -> bool:
+        return self._send is not None
+
+    async def start(self) -> Ready:
+        return await self._supervisor.start()
+
+    def on_readiness(self, listener: ReadinessListener) -> None:
+        self._listeners.append(listener)
+
+    def open(self, spec: SequenceSpec) -> SequenceStream:
+        if self._send is None:
+            raise NotReady("the engine is starting")
+        return self._sequences.open(spec, self._send)
+
+    def load(self) -> LoadReading:
+        return self._load.value
+
+    async def load_changed(self) -> None:
+        await self._load.changed()
+
+    async def close(self) -> None:
+        await self._supervisor.close()
+        self._go_down("the engine was stopped")
+
+    def engine_up(self, ready: Ready, send: Callable[[ToEngine], None]) -> None:
+        """For the supervisor: a new life began."""
+        self._facts, self._send = ready, send
+        fresh = Load(kv_total_tokens=ready.kv_total_tokens)
+        generation = self._load.value.generation + 1
+        self._load.set(LoadReading(load=fresh, generation=generation, max_running_count=ready.max_running_count))
+        self._tell(True)
+
+    def engine_said(self, message: FromEngine) -> None:
+        """For the supervisor: the engine spoke."""
+        if isinstance(message, StepDone):
+            for token in message.tokens:
+                self._sequences.give(token)
+            self._note(message.load)
+        elif isinstance(message, PromptScored):
+            self._sequences.give(message)
+        elif isinstance(message, SequenceFailed):
+            self._sequences.fail(message)
+
+    def engine_down(self, reason: str) -> None:
+        """For the supervisor: a life is over."""
+        self._go_down(reason)
+
+    def _go_down(self, reason: str) -> None:
+        was_ready, self._send = self.is_ready, None
+        self._sequences.fail_all(reason)
+        if was_ready:
+            self._note(Load())
+            self._tell(False)
+
+    def _note(self, load: Load) -> None:
+        reading = self._load.value
+        if msgspec.structs.replace(load, step_time_s=reading.load.step_time_s) != reading.load:
+            self._load.set(
+                LoadReading(load=load, generation=reading.generation, max_running_count=reading.max_running_count)
+            )
+
+    def _tell(self, is_ready: bool) -> None:
+        for listener in self._listeners:
+            listener(is_ready)

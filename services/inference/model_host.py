@@ -1,0 +1,105 @@
+"""What one instance serves: a model's text side, its engine, and the requests that run on them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from meshkit.clock import Clock
+from meshkit.coalescing import Coalescer, Piece
+from meshkit.errors import InvalidRequest, NotReady
+from meshkit.limits import check_token_ids
+from services.inference.engine_port import Engine
+from services.inference.generation import Ended, Generation, Started
+from services.inference.prompt_check import check_prompt
+from services.inference.requests import GenerationRequest, Prompt
+from services.inference.running import RunningRequests
+from services.inference.settings import StreamSettings
+from services.inference.text import TextModel
+from services.inference.validation import ModelLimits, check_request, encode_prompt
+
+
+class ModelHost:
+    """Everything that an RPC does, on the domain's own values."""
+
+    def __init__(self, *, name: str, clock: Clock, stream: StreamSettings, context_tokens: int = 0) -> None:
+        self.name = name
+        self.running = RunningRequests()
+        self.revision = ""
+        self._text: TextModel | None = None
+        self._engine: Engine | None = None
+        self._clock = clock
+        self._stream = stream
+        self._context_tokens = context_tokens
+
+    def serve(self, text: TextModel, revision: str, engine: Engine) -> None:
+        """From now on prompts can be read, and run as soon as the engine is ready."""
+        self._text, self.revision, self._engine = text, revision, engine
+
+    async def close(self) -> None:
+        """End the engine, if there is one."""
+        if self._engine is not None:
+            await self._engine.close()
+
+    @property
+    def engine(self) -> Engine:
+        """Raises NotReady while the model is being fetched."""
+        if self._engine is None:
+            raise NotReady("the model is being loaded")
+        return self._engine
+
+    @property
+    def text(self) -> TextModel:
+        """Raises NotReady while the model is being fetched."""
+        if self._text is None:
+            raise NotReady("the model is being loaded")
+        return self._text
+
+    @property
+    def limits(self) -> ModelLimits:
+        """Raises NotReady before the engine was ready for the first time."""
+        facts = self.engine.facts
+        if facts is None:
+            raise NotReady("the engine is starting")
+        bounds = (facts.context_tokens, facts.kv_total_tokens, self._context_tokens or facts.context_tokens)
+        return ModelLimits(
+            name=self.name,
+            context_tokens=min(bounds),
+            vocabulary_size=facts.vocabulary_size,
+            default_max_tokens=self._stream.default_max_tokens,
+        )
+
+    async def generate(
+        self, request: GenerationRequest, arrived_at: float
+    ) -> AsyncGenerator[Started | Piece | Ended, None]:
+        """Check and run a request; see `generation.py` for the order of events."""
+        self.running.require_open()
+        checked = await check_request(request, self.text, self.limits)
+        generation = Generation(
+            checked,
+            engine=self.engine,
+            text=self.text,
+            clock=self._clock,
+            coalescer=Coalescer(interval_s=self._stream.flush_interval_s, max_tokens=self._stream.flush_tokens),
+            arrived_at=arrived_at,
+        )
+        with self.running.entered(generation):
+            events = generation.events()
+            try:
+                async for event in events:
+                    yield event
+            finally:
+                await events.aclose()
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        """Ids that the model would read; a prompt over the context is counted, within reason."""
+        limits = self.limits
+        if prompt.token_ids is None:
+            check_prompt(prompt, context_tokens=limits.context_tokens, vocabulary_size=limits.vocabulary_size)
+        elif not prompt.token_ids:
+            raise InvalidRequest("is empty", field="prompt.token_ids.ids", limit="at least 1 token")
+        return await encode_prompt(prompt, self.text)
+
+    def detokenize(self, ids: tuple[int, ...], *, skips_special_tokens: bool) -> str:
+        """Text of these ids."""
+        check_token_ids(ids, self.limits.vocabulary_size, "ids")
+        return self.text.decode(ids) if skips_special_tokens else self.text.decode_all(ids)

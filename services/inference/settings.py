@@ -1,0 +1,132 @@
+"""What a deployer can set on an inference instance: which model, how it is run, what a request may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings
+
+ENGINE_KINDS = ("deepspeed", "echo")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What is served, and under which name."""
+
+    source: str = ""
+    """A directory, a .gguf file, a hub id or packaged:NAME. May be empty for the echo engine."""
+    name: str = ""
+    """The name that callers use; empty: the last part of the source."""
+    tier: str = "standard"
+    """The tier that the router offers this model in."""
+    cache_dir: Path = Path(".cache/models")
+    """Where downloads and conversions are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How tokens are drawn."""
+
+    kind: str = "deepspeed"
+    """deepspeed, or echo: a test double that answers with the prompt."""
+    tensor_parallel_size: int = 0
+    """Ranks that share the weights; 0: two where there are two cores or GPUs, else one."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """Number type of the weights; auto: float32 on a processor, bfloat16 on a GPU."""
+    threads_per_rank: int = 0
+    """0: an even share of the cores."""
+    context_tokens: int = 0
+    """Most tokens of prompt and answer together; 0: as much as the model and the KV cache allow."""
+    kv_tokens: int = 16384
+    """Tokens whose keys and values fit in the cache, over all sequences."""
+    max_sequences: int = 16
+    """Most sequences in one step."""
+    max_waiting_sequences: int = 256
+    """Sequences that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
+    retry_after_s: float = 1.0
+    """What a refused caller is told to wait."""
+    step_tokens: int = 512
+    """Most tokens computed in one step: the size of a prefill's chunks."""
+    echo_tokens_per_s: float = 0.0
+    """Pace of one echoed sequence; 0: at once."""
+
+    def __post_init__(self) -> None:
+        _require(self.kind in ENGINE_KINDS, f"engine.kind must be one of {', '.join(ENGINE_KINDS)}")
+        _require(self.dtype in DTYPES, f"engine.dtype must be one of {', '.join(DTYPES)}")
+        _require(self.device in ("auto", "cpu", "cuda"), "engine.device must be one of auto, cpu, cuda")
+        for name in ("kv_tokens", "max_sequences", "step_tokens"):
+            _require(getattr(self, name) > 0, f"engine.{name} must be over 0")
+        for name in ("tensor_parallel_size", "threads_per_rank", "context_tokens", "max_waiting_sequences"):
+            _require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
+        _require(self.echo_tokens_per_s >= 0, "engine.echo_tokens_per_s must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogSettings:
+    """How long the engine process may take for what, and how soon it is started again."""
+
+    start_timeout_s: float = 600.0
+    """From spawn to the first token; includes compiling the all-reduce once."""
+    silence_s: float = 3.5
+    """A rank that neither lets the engine speak nor uses its processor for this long has hung."""
+    longest_step_s: float = 60.0
+    """An engine that says nothing for this long has hung, however busy it looks."""
+    shutdown_grace_s: float = 3.0
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        _require(self.silence_s >= 1.5, "watchdog.silence_s must be at least 1.5: an idle engine speaks every 1 s")
+        _require(self.longest_step_s >= self.silence_s, "watchdog.longest_step_s must not be under watchdog.silence_s")
+        for name in ("start_timeout_s", "first_backoff_s"):
+            _require(getattr(self, name) > 0, f"watchdog.{name} must be over 0")
+        _require(self.longest_backoff_s >= self.first_backoff_s, "watchdog.longest_backoff_s is under the first")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """How answers are cut into messages, and what a request gets that doesn't say."""
+
+    flush_interval_s: float = 0.015
+    """Tokens that come closer together than this share a message; the first goes at once."""
+    flush_tokens: int = 8
+    """A message goes when it holds this many tokens."""
+    default_max_tokens: int = 256
+    """For requests without max_tokens, as far as the context allows."""
+
+    def __post_init__(self) -> None:
+        _require(self.flush_interval_s >= 0, "stream.flush_interval_s must not be negative")
+        _require(self.flush_tokens > 0, "stream.flush_tokens must be over 0")
+        _require(self.default_max_tokens > 0, "stream.default_max_tokens must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceSettings(ServiceSettings):
+    """All settings of an inference instance."""
+
+    server: ServerSettings = field(default_factory=lambda: ServerSettings(port=50061))
+    identity: IdentitySettings = field(default_factory=lambda: IdentitySettings(accept_forwarded=True))
+    model: ModelSettings = field(default_factory=ModelSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model.source) or self.engine.kind == "echo", "model.source is empty: name a model to serve")
+
+    @property
+    def model_name(self) -> str:
+        """The name that callers use."""
+        if self.model.name:
+            return self.model.name
+        last_part = self.model.source.rpartition(":")[2].partition("@")[0]
+        return Path(last_part).name.removesuffix(".gguf") or "echo"
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)

@@ -1,0 +1,205 @@
+"""The real engine process: exact at size 1 and 2, gone when it should be, and clear about what it can't do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from services.inference.engine.messages import (
+    Abort,
+    AddSequence,
+    Fatal,
+    Heartbeat,
+    Sampling,
+    SequenceFailed,
+    Shutdown,
+    StepDone,
+    Stopping,
+)
+from tests.support.engine_process import EngineStopped, EngineUnderTest
+from tests.support.tiny_model import Family, make_tiny_model
+
+PROMPT_LENGTHS = (3, 40, 1, 17, 90)
+DRAWN = 16
+GONE_WITHIN_S = 5.0
+
+
+def requests() -> list[AddSequence]:
+    generator = torch.Generator().manual_seed(7)
+    prompts = [torch.randint(8, 390, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS]
+    return [greedy(i, prompt, DRAWN) for i, prompt in enumerate(prompts)]
+
+
+def greedy(sequence_id: int, prompt: list[int], max_tokens: int) -> AddSequence:
+    return AddSequence(
+        sequence_id=sequence_id,
+        prompt_ids=prompt,
+        sampling=Sampling(temperature=0.0),
+        stopping=Stopping(max_tokens=max_tokens),
+    )
+
+
+def plain_greedy(checkpoint: Path) -> dict[int, list[int]]:
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint)
+    drawn = {}
+    for message in requests():
+        prompt = torch.tensor([message.prompt_ids])
+        output = model.generate(prompt, max_new_tokens=DRAWN, do_sample=False, eos_token_id=None, pad_token_id=0)
+        drawn[message.sequence_id] = output[0].tolist()[len(message.prompt_ids) :]
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture
+def pair(checkpoint: Path) -> Iterator[EngineUnderTest]:
+    with EngineUnderTest(checkpoint, tensor_parallel_size=2) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "all_reduce"),
+    [("qwen2", 1, "none"), ("qwen2", 2, "shm"), ("gemma3", 2, "shm"), ("llama", 2, "gloo")],
+)
+def test_greedy_output_equals_plain_generate_token_for_token(
+    tmp_path: Path, family: Family, size: int, all_reduce: str
+) -> None:
+    checkpoint = make_tiny_model(tmp_path, family)
+    choice = "gloo" if all_reduce == "gloo" else "auto"
+    with EngineUnderTest(checkpoint, tensor_parallel_size=size, all_reduce=choice) as engine:
+        ready = engine.ready()
+        assert (ready.tensor_parallel_size, ready.all_reduce, len(ready.rank_pids)) == (size, all_reduce, size)
+        ranks = processes(ready.rank_pids)
+        assert engine.generate(requests()) == plain_greedy(checkpoint)
+        engine.channel.write(Shutdown())
+        assert engine.process.wait(GONE_WITHIN_S) == 0
+    assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
+
+
+def test_without_a_compiler_the_engine_says_so_and_uses_gloo(checkpoint: Path, tmp_path: Path) -> None:
+    with EngineUnderTest(checkpoint, {"CXX": "/bin/false"}, tensor_parallel_size=2, cache_dir=tmp_path) as engine:
+        assert engine.ready().all_reduce == "gloo"
+        assert any("gloo" in stage and "g++" in stage for stage in engine.stages)
+        assert len(engine.generate([greedy(1, [9, 10], 3)])[1]) == 3
+
+
+def test_death_of_a_rank_while_decoding_ends_the_whole_engine(pair: EngineUnderTest) -> None:
+    ranks = processes(pair.ready().rank_pids)
+    pair.channel.write(greedy(1, [9, 10], 1500))
+    wait_for_token(pair)
+    ranks[1].kill()
+    assert pair.process.wait(GONE_WITHIN_S) != 0
+
+
+def test_death_of_a_rank_while_idle_ends_the_whole_engine(pair: EngineUnderTest) -> None:
+    ranks = processes(pair.ready().rank_pids)
+    ranks[1].kill()
+    assert pair.process.wait(GONE_WITHIN_S) != 0
+
+
+def test_death_of_rank_0_ends_the_other_ranks(pair: EngineUnderTest) -> None:
+    ranks = processes(pair.ready().rank_pids)
+    pair.channel.write(greedy(1, [9, 10], 1500))
+    wait_for_token(pair)
+    os.kill(ranks[0].pid, signal.SIGKILL)
+    pair.process.wait(GONE_WITHIN_S)
+    assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
+
+
+def test_end_of_the_socket_ends_all_ranks(pair: EngineUnderTest) -> None:
+    ranks = processes(pair.ready().rank_pids)
+    pair.channel.close()
+    pair.process.wait(GONE_WITHIN_S)
+    assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
+
+
+def test_idle_ranks_beat_and_burn_no_processor_time(pair: EngineUnderTest) -> None:
+    ranks = processes(pair.ready().rank_pids)
+    pair.generate([greedy(1, [9, 10], 3)])
+    assert isinstance(pair.read(), Heartbeat)
+    before = [busy_s(rank) for rank in ranks]
+    for _ in range(2):
+        assert isinstance(pair.read(), Heartbeat)
+    # two idle seconds; a spinning rank would use them all
+    assert all(busy_s(rank) - spent < 0.5 for rank, spent in zip(ranks, before, strict=True))
+
+
+def test_abort_frees_the_blocks_and_says_nothing_more_of_the_sequence(checkpoint: Path) -> None:
+    with EngineUnderTest(checkpoint) as engine:
+        engine.ready()
+        engine.channel.write(greedy(1, [9] * 30, 1500))
+        wait_for_token(engine)
+        engine.channel.write(Abort(sequence_id=1))
+        engine.channel.write(greedy(2, [9], 400))
+        after_abort = [event for event in until_finished(engine, 2) if any(t.sequence_id == 2 for t in event.tokens)]
+        assert all(token.sequence_id == 2 for event in after_abort for token in event.tokens)
+        assert after_abort[-1].load.kv_used_tokens == 0
+
+
+def test_request_that_can_not_be_run_fails_alone(checkpoint: Path) -> None:
+    with EngineUnderTest(checkpoint) as engine:
+        engine.ready()
+        for bad in (greedy(1, [9], 5000), greedy(2, [100_000], 4)):
+            engine.channel.write(bad)
+            failed = next_but_heartbeats(engine)
+            assert isinstance(failed, SequenceFailed) and failed.sequence_id == bad.sequence_id
+        assert len(engine.generate([greedy(3, [9], 4)])[3]) == 4
+
+
+def test_checkpoint_cut_short_is_fatal_with_advice(tmp_path: Path) -> None:
+    weights = make_tiny_model(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with EngineUnderTest(tmp_path) as engine:
+        fatal = engine.started()
+        assert isinstance(fatal, Fatal) and "truncated" in fatal.problem and fatal.advice
+        assert engine.process.wait(GONE_WITHIN_S) == 1
+
+
+def test_kv_cache_larger_than_memory_is_fatal_with_advice(checkpoint: Path) -> None:
+    with EngineUnderTest(checkpoint, kv_tokens=10**12) as engine:
+        fatal = engine.started()
+        assert isinstance(fatal, Fatal) and "are available" in fatal.problem and "KV cache" in fatal.advice
+
+
+def processes(pids: list[int]) -> list[psutil.Process]:
+    return [psutil.Process(pid) for pid in pids]
+
+
+def busy_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def next_but_heartbeats(engine: EngineUnderTest) -> object:
+    while isinstance(event := engine.read(), Heartbeat):
+        pass
+    return event
+
+
+def wait_for_token(engine: EngineUnderTest) -> None:
+    while True:
+        event = engine.read()
+        if isinstance(event, StepDone) and event.tokens:
+            return
+
+
+def until_finished(engine: EngineUnderTest, sequence_id: int) -> Iterator[StepDone]:
+    while True:
+        event = engine.read()
+        if isinstance(event, StepDone):
+            yield event
+            if any(token.sequence_id == sequence_id and token.finish for token in event.tokens):
+                return
+        elif isinstance(event, SequenceFailed):
+            raise EngineStopped(event.problem)

@@ -1,0 +1,128 @@
+"""Rules of the scheduler, with a model that always says the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
+from services.inference.engine.plan import StepPlan
+from services.inference.engine.scheduler import Rejected
+from tests.unit.inference_engine.requests import make_scheduler, request, run_to_end
+
+
+class ConstantRunner:
+    """Every row likes token 5 best; keeps the plans that it was given."""
+
+    def __init__(self, vocabulary_size: int = 400) -> None:
+        self._row = torch.nn.functional.one_hot(torch.tensor(5), vocabulary_size).float()
+        self.plans: list[StepPlan] = []
+
+    def run(self, plan: StepPlan) -> torch.Tensor:
+        self.plans.append(plan)
+        return self._row.repeat(plan.logit_count, 1)
+
+
+def test_reservation_takes_all_blocks_or_none() -> None:
+    pool = BlockPool(4)
+    assert pool.reserve(3 * BLOCK_TOKENS) is not None
+    assert pool.reserve(2 * BLOCK_TOKENS) is None
+    assert pool.free_count == 1
+
+
+def test_sequence_that_could_never_fit_is_rejected_alone() -> None:
+    scheduler = make_scheduler(blocks=4)
+    with pytest.raises(Rejected, match="exceed the KV cache of 64 tokens"):
+        scheduler.add(request(1, [9] * 60, max_tokens=5), seed=0, now=0.0)
+    assert scheduler.load().waiting_count == 0
+
+
+@pytest.mark.parametrize("prompt", [[], [400], [-1]])
+def test_prompt_that_is_not_made_of_the_models_tokens_is_rejected(prompt: list[int]) -> None:
+    with pytest.raises(Rejected):
+        make_scheduler().add(request(1, prompt), seed=0, now=0.0)
+
+
+def test_sequences_wait_for_blocks_and_all_finish() -> None:
+    requests = [request(i, [9] * 20, max_tokens=12) for i in range(9)]
+    transcript = run_to_end(ConstantRunner(), requests, make_scheduler(blocks=4))
+    assert all(transcript.ids(i) == [5] * 12 for i in range(9))
+
+
+def test_higher_priority_is_admitted_first() -> None:
+    scheduler = make_scheduler(max_sequences=1)
+    scheduler.add(request(1, [9]), seed=0, now=0.0)
+    scheduler.add(request(2, [9], priority=1), seed=0, now=1.0)
+    plan = scheduler.plan(2.0)
+    assert plan is not None and [chunk.sequence_id for chunk in plan.chunks] == [2]
+
+
+def test_long_prompt_goes_in_chunks_while_others_keep_decoding() -> None:
+    runner = ConstantRunner()
+    run_to_end(runner, [request(1, [9], max_tokens=20), request(2, [9] * 100, max_tokens=2)], make_scheduler())
+    assert max(plan.token_count for plan in runner.plans) == 32
+    assert all(any(chunk.sequence_id == 1 for chunk in plan.chunks) for plan in runner.plans[:4])
+
+
+def test_abort_frees_blocks_at_once_and_unknown_ids_are_ignored() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(request(1, [9] * 20), seed=0, now=0.0)
+    scheduler.plan(0.0)
+    assert scheduler.end(1)
+    assert not scheduler.end(1)
+    assert scheduler.load().kv_used_tokens == 0
+
+
+def test_stop_token_ends_the_sequence_but_not_before_min_tokens() -> None:
+    stopped = run_to_end(ConstantRunner(), [request(1, [9], stop_token_ids=(5,))], make_scheduler())
+    assert [token.finish for token in stopped.tokens[1]] == ["stop"]
+    later = run_to_end(ConstantRunner(), [request(1, [9], stop_token_ids=(5,), min_tokens=3)], make_scheduler())
+    assert [token.finish for token in later.tokens[1]] == [None, None, None, "stop"]
+    assert 5 not in later.ids(1)[:3]
+
+
+class PoisonedRunner(ConstantRunner):
+    """Gives NaN for the first chunk of each step."""
+
+    def run(self, plan: StepPlan) -> torch.Tensor:
+        logits = super().run(plan)
+        if plan.chunks[0].sequence_id == 1:
+            logits[0] = torch.nan
+        return logits
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_logits_that_are_not_numbers_end_that_sequence_alone(temperature: float) -> None:
+    sampling = request(0, [9]).sampling.__class__(temperature=temperature)
+    scheduler = make_scheduler()
+    requests = [request(1, [9], sampling=sampling), request(2, [9])]
+    transcript = run_to_end(PoisonedRunner(), requests, scheduler)
+    assert "not numbers" in transcript.failed[1].problem
+    assert transcript.ids(2) == [5] * 8
+    assert scheduler.load().kv_used_tokens == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 70), st.integers(1, 20), st.booleans(), st.integers(0, 2)), max_size=12),
+    st.integers(6, 12),
+)
+def test_any_mix_of_requests_ends_with_every_block_free_and_within_the_limits(
+    shapes: list[tuple[int, int, bool, int]], blocks: int
+) -> None:
+    scheduler, runner = make_scheduler(blocks=blocks, max_sequences=4), ConstantRunner()
+    requests = [
+        request(i, [9] * length, max_tokens=drawn, prompt_logprobs=0 if scores else None, priority=priority)
+        for i, (length, drawn, scores, priority) in enumerate(shapes)
+    ]
+    transcript = run_to_end(runner, requests, scheduler)
+    assert {i: len(tokens) for i, tokens in transcript.tokens.items()} == {
+        i: drawn for i, (_, drawn, _, _) in enumerate(shapes)
+    }
+    assert scheduler.load().kv_used_tokens == scheduler.load().running_count == 0
+    for plan in runner.plans:
+        assert plan.token_count <= 32 and plan.logit_count <= 20 and len(plan.chunks) <= 4
+        used = [block for chunk in plan.chunks for block in chunk.block_ids]
+        assert len(used) == len(set(used))

@@ -1,0 +1,1 @@
+"""What the router costs: time and memory in front of an engine that answers at once."""

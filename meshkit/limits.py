@@ -121,3 +121,11 @@ def check_token_ids(ids: tuple[int, ...], vocabulary_size: int, field: str) -> N
         position = next(at for at, token_id in enumerate(ids) if not 0 <= token_id < vocabulary_size)
         limit = f"0..{vocabulary_size - 1}"
         raise InvalidRequest(f"{ids[position]} is no token of this model", field=f"{field}[{position}]", limit=limit)
+
+
+def check_characters(count: int, context_tokens: int) -> None:
+    """Raise InvalidRequest for text that can't fit, without tokenising it."""
+    most = context_tokens * CHARACTERS_PER_TOKEN
+    if count > most:
+        limit = f"{most} characters for a context of {context_tokens} tokens"
+        raise InvalidRequest(f"the prompt has {count} characters", field="prompt", limit=limit)

@@ -89,9 +89,7 @@ def speed(texts: list[str]) -> Claim:
 
 
 def compress(text: str, counter: FileTokenizer | None) -> Outcome:
-    pipeline = Pipeline(
-        lossless_stages(), offload=Offload(least_chars=10**9, concurrency=1), clock=SystemClock(), short_chars=0
-    )
+    pipeline = Pipeline(lossless_stages(), offload=Offload(least_chars=10**9, concurrency=1), clock=SystemClock())
     return asyncio.run(pipeline.compress(Order(parts=(Part(role="tool", text=text),)), counter))
 
 

@@ -50,7 +50,6 @@ def build(settings: CompressorSettings, chassis: Chassis) -> Service:
         lossless_stages(),
         offload=Offload(least_chars=settings.work.offload_chars, concurrency=settings.work.concurrency),
         clock=chassis.clock,
-        short_chars=settings.counting.short_chars,
     )
     picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
     counters = InstanceCounters(picker, chassis.channels, chassis.calls, timeout_s=settings.counting.timeout_s)

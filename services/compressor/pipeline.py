@@ -66,11 +66,10 @@ class Outcome:
 class Pipeline:
     """Runs the stages. Large texts are rewritten off the event loop."""
 
-    def __init__(self, stages: Sequence[Stage], *, offload: Offload, clock: Clock, short_chars: int) -> None:
+    def __init__(self, stages: Sequence[Stage], *, offload: Offload, clock: Clock) -> None:
         self.stages = tuple(stages)
         self._offload = offload
         self._clock = clock
-        self._short_chars = short_chars
 
     async def compress(self, order: Order, counter: TokenCounter | None) -> Outcome:
         """The shorter prompt, or the original with the reason. Without a counter that answers, counts are estimates."""
@@ -90,7 +89,8 @@ class Pipeline:
             texts = steps[-1].after
             if texts != original and await _is_target_met(order, original, texts, meter):
                 break
-        if not meter.has_counted and sum(len(text) for text in original) < self._short_chars:
+        if not meter.has_counted:
+            # Nothing changed: the engine will count this very text, and counting it here would delay its first token.
             meter = _Meter(None)
         return await _outcome(order, steps, meter)
 

@@ -43,12 +43,9 @@ class CountingSettings:
 
     timeout_s: float = 1.0
     """Longest wait for an instance of the model to count; then the count is an estimate."""
-    short_chars: int = 200
-    """Prompts under this size that no stage changes are estimated without asking anybody."""
 
     def __post_init__(self) -> None:
         _require(self.timeout_s > 0, "counting.timeout_s must be over 0")
-        _require(self.short_chars >= 0, "counting.short_chars must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

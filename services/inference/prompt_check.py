@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshkit.errors import InvalidRequest, NotBuilt
-from meshkit.limits import CHARACTERS_PER_TOKEN, MAX_TURNS, check_count, check_token_ids
+from meshkit.limits import MAX_TURNS, check_characters, check_count, check_token_ids
 from services.inference.requests import Prompt, Turn
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -30,14 +30,6 @@ def check_prompt_tokens(count: int, context_tokens: int, about: str = "") -> Non
     if count >= context_tokens:
         limit = f"context of {context_tokens} tokens, one of them for the answer"
         raise InvalidRequest(f"the prompt has {about}{count} tokens", field="prompt", limit=limit)
-
-
-def check_characters(count: int, context_tokens: int) -> None:
-    """Raise InvalidRequest for text that can't fit, without tokenising it."""
-    most = context_tokens * CHARACTERS_PER_TOKEN
-    if count > most:
-        limit = f"{most} characters for a context of {context_tokens} tokens"
-        raise InvalidRequest(f"the prompt has {count} characters", field="prompt", limit=limit)
 
 
 def _check_ids(ids: tuple[int, ...], context_tokens: int, vocabulary_size: int) -> None:

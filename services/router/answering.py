@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from meshkit.clock import Clock
 from meshkit.coalescing import Piece
 from meshkit.errors import BackendDown, DeadlineExceeded, Internal, NotReady, Overloaded
+from meshkit.limits import check_characters
 from meshkit.picker import Picker
 from services.router.admission import Admission
 from services.router.attempts import Attempts, Job, cancel_and_wait
@@ -78,6 +79,8 @@ class Answering:
                 timings.admission_s = self._since_arrival(question)
                 known = self._picker.instances.current
                 model = self._catalogue.choose(known, model=question.model, tier=question.tier)
+                if model.context_tokens:
+                    check_characters(question.prompt_characters, model.context_tokens)
                 timings.route_s = self._since_arrival(question) - timings.admission_s
                 status, found, compressed = await self._prepare(question, model, timings)
                 if found is not None and found.answer is not None:

@@ -33,6 +33,7 @@ def question_of(request: router_service_pb2.GenerateRequest, call: IncomingCall,
         tenant=call.tenant,
         principal=call.principal,
         trace_id=call.trace_id,
+        prompt_characters=_character_count(request.prompt),
         model=request.model,
         tier=request.tier,
         pinned_instance=request.route.pin,
@@ -65,6 +66,10 @@ def check_prompt(prompt: common_pb2.Prompt, allowed: LimitSettings) -> None:
         _check_size(sum(len(turn.content.encode()) for turn in turns), "prompt.messages.messages", allowed)
     elif not prompt.token_ids.ids:
         raise InvalidRequest("is empty", field="prompt.token_ids.ids", limit="at least 1 token")
+
+
+def _character_count(prompt: common_pb2.Prompt) -> int:
+    return len(prompt.text) + sum(len(turn.content) for turn in prompt.messages.messages)
 
 
 def _check_size(size_bytes: int, field: str, allowed: LimitSettings) -> None:

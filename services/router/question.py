@@ -23,6 +23,7 @@ class Question:
     tenant: str
     principal: str
     trace_id: str
+    prompt_characters: int = 0
     model: str = ""
     tier: str = ""
     pinned_instance: str = ""

@@ -43,7 +43,7 @@ class StubbornCounter(FakeCounter):
 def pipeline(least_chars: int = 32_768) -> Pipeline:
     stages = (JsonMinify(), XmlCompact(), Whitespace(), RecordTable())
     offload = Offload(least_chars=least_chars, concurrency=1)
-    return Pipeline(stages, offload=offload, clock=FakeClock(), short_chars=200)
+    return Pipeline(stages, offload=offload, clock=FakeClock())
 
 
 def order(*parts: tuple[str, str], **changes) -> Order:
@@ -69,19 +69,13 @@ async def test_an_untouched_prompt_has_full_quality_and_a_reason():
     assert outcome.reason_original_kept == "no stage makes it shorter"
 
 
-async def test_a_short_prompt_that_nothing_changes_is_estimated_without_asking():
+@pytest.mark.parametrize("text", ["hello", LONG_PROSE])
+async def test_a_prompt_that_nothing_changes_is_estimated_without_asking(text):
     counter = FakeCounter()
-    outcome = await pipeline().compress(order(("user", "hello")), counter)
+    outcome = await pipeline().compress(order(("user", text)), counter)
     assert counter.call_count == 0
     assert outcome.is_estimate
-    assert outcome.original_tokens == estimated_tokens(["hello"]) == 2
-
-
-async def test_a_long_prompt_that_nothing_changes_is_counted_once():
-    counter = FakeCounter()
-    outcome = await pipeline().compress(order(("user", LONG_PROSE)), counter)
-    assert counter.call_count == 1
-    assert not outcome.is_estimate
+    assert outcome.original_tokens == outcome.compressed_tokens == estimated_tokens([text])
 
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3])

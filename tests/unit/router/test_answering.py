@@ -181,6 +181,13 @@ async def test_unknown_models_and_instances_are_named() -> None:
         await bench.ask(pinned_instance="z")
 
 
+async def test_a_prompt_that_no_context_could_hold_is_refused_before_anybody_reads_it() -> None:
+    bench = Bench(FakeEngine([words("a")]), cache=FakeCache(), compressor=FakeCompressor())
+    with pytest.raises(InvalidRequest, match="2048 tokens"):
+        await bench.ask(prompt_characters=1_000_000)
+    assert bench.engine.asked == []
+
+
 async def test_without_any_instance_the_caller_is_told_to_come_back() -> None:
     bench = Bench(FakeEngine([words("a")]), instances=())
     with pytest.raises(BackendDown, match="no inference instance"):

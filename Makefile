@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # MODEL=<hub id, directory or .gguf>, DETACH=1, ARGS="any other option of meshctl up"
 UP = $(if $(MODEL),--model "$(MODEL)") $(if $(DETACH),--detach) $(ARGS)
 
-.PHONY: help setup up down status check test proto clean
+.PHONY: help setup up down status check test bench-smoke proto clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ check: setup ## Lint, types, proto lint, fresh stubs, dependency rule; under a m
 
 test: setup ## Run unit, contract, integration and end-to-end tests against real back ends
 	@$(BIN)/python -m tests.run_all
+
+bench-smoke: setup ## Run each benchmark on its smallest size: shows that it runs, not how fast
+	@for module in benchmarks/*/__main__.py; do \
+		name=$$(basename $$(dirname $$module)); echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name --smoke; \
+	done
 
 # $(call generate,DIRECTORY): the stubs of all protos, the same bytes on every machine.
 generate = $(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) --pyi_out=$(1) \

@@ -129,3 +129,10 @@ def check_characters(count: int, context_tokens: int) -> None:
     if count > most:
         limit = f"{most} characters for a context of {context_tokens} tokens"
         raise InvalidRequest(f"the prompt has {count} characters", field="prompt", limit=limit)
+
+
+def check_fits_context(count: int, context_tokens: int, about: str = "") -> None:
+    """Raise InvalidRequest for a prompt that leaves no room for an answer. `about` goes before the count."""
+    if count >= context_tokens:
+        limit = f"context of {context_tokens} tokens, one of them for the answer"
+        raise InvalidRequest(f"the prompt has {about}{count} tokens", field="prompt", limit=limit)

@@ -22,10 +22,7 @@ class Admission:
         self._order = itertools.count()
         self._is_closed = False
         self.active_count = 0
-
-    @property
-    def waiting_count(self) -> int:
-        return sum(not place.done() for _, _, place in self._queue)
+        self.waiting_count = 0
 
     @contextlib.asynccontextmanager
     async def place(self, *, priority: int, timeout_s: float) -> AsyncIterator[None]:
@@ -55,6 +52,7 @@ class Admission:
     async def _wait(self, priority: int, timeout_s: float) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._queue, (-priority, next(self._order), place))
+        self.waiting_count += 1
         try:
             async with asyncio.timeout(min(timeout_s, self._max_wait_s)):
                 await place
@@ -66,12 +64,17 @@ class Admission:
         except asyncio.CancelledError:
             self._give_up(place)
             raise
+        finally:
+            self.waiting_count -= 1
 
     def _give_up(self, place: asyncio.Future[None]) -> None:
         """Stop waiting; a place that was given in the same moment goes to the next."""
         if place.done() and not place.cancelled():
             self._leave()
         place.cancel()
+        if len(self._queue) > 2 * self._max_waiting:
+            self._queue = [entry for entry in self._queue if not entry[2].done()]
+            heapq.heapify(self._queue)
 
     def _leave(self) -> None:
         """Hand the place to the next in line, or free it."""

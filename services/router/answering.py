@@ -8,13 +8,14 @@ never needed: what they can't do in their time is done without them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncGenerator
 
 from meshkit.clock import Clock
 from meshkit.coalescing import Piece
-from meshkit.errors import BackendDown, DeadlineExceeded, Internal, NotReady, Overloaded
-from meshkit.limits import check_characters
+from meshkit.errors import MeshError
+from meshkit.limits import check_characters, check_fits_context
 from meshkit.picker import Picker
 from services.router.admission import Admission
 from services.router.attempts import Attempts, Job, cancel_and_wait
@@ -24,19 +25,20 @@ from services.router.events import (
     Accepted,
     Answer,
     CacheStatus,
+    Cost,
     Event,
     Finished,
     FinishReason,
     Timings,
+    Usage,
 )
-from services.router.journal import Journal, Running
+from services.router.journal import CancelledByCaller, Journal, Running
 from services.router.observer import Observer
 from services.router.ports import Cache, Compressed, Compressor, Found
 from services.router.pricing import bill, bill_of_hit
 from services.router.question import Question
 from services.router.relay import Relay, Taken
 
-_PASSED_OVER = (BackendDown, NotReady, Overloaded, DeadlineExceeded, Internal)
 _STORABLE = {FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS}
 
 
@@ -74,25 +76,44 @@ class Answering:
         """The events of one request. Closing the iterator cancels the work."""
         decision_id = uuid.uuid4().hex
         timings = Timings()
+        model = self._choose_model(question, timings)
         with self._journal.entry(question.tenant, decision_id, question.idempotency_key) as running:
-            async with self._admission.place(priority=question.priority, timeout_s=question.timeout_s):
-                timings.admission_s = self._since_arrival(question)
-                known = self._picker.instances.current
-                model = self._catalogue.choose(known, model=question.model, tier=question.tier)
-                if model.context_tokens:
-                    check_characters(question.prompt_characters, model.context_tokens)
-                timings.route_s = self._since_arrival(question) - timings.admission_s
-                status, found, compressed = await self._prepare(question, model, timings)
-                if found is not None and found.answer is not None:
-                    events = self._replay(question, decision_id, found.answer, timings)
-                else:
-                    job = Job(decision_id=decision_id, question=question, model=model, compressed=compressed)
-                    events = self._generate(job, running, status, found, timings)
-                try:
+            job = Job(decision_id=decision_id, question=question, model=model)
+            try:
+                async with contextlib.aclosing(self._admitted(job, running, timings)) as events:
                     async for event in events:
                         yield event
-                finally:
-                    await events.aclose()
+            except CancelledByCaller:
+                for event in self._cancelled(job, timings):
+                    yield event
+
+    async def _admitted(self, job: Job, running: Running, timings: Timings) -> AsyncGenerator[Event, None]:
+        """Raises CancelledByCaller where the request is cancelled before an engine was asked."""
+        question = job.question
+        async with contextlib.AsyncExitStack() as place:
+            with running.interruptible():
+                waiting = self._admission.place(priority=question.priority, timeout_s=question.timeout_s)
+                await place.enter_async_context(waiting)
+                timings.admission_s = self._since_arrival(question)
+                status, found, job.compressed = await self._prepare(question, job.model, timings)
+            if found is not None and found.answer is not None:
+                events = self._replay(question, job.decision_id, found.answer, timings)
+            else:
+                events = self._generate(job, running, status, found, timings)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield event
+
+    def _choose_model(self, question: Question, timings: Timings) -> Model:
+        """Before anything waits: nobody queues for a model that does not exist or can't hold the prompt."""
+        began_at = self._clock.now()
+        known = self._picker.instances.current
+        model = self._catalogue.choose(known, model=question.model, tier=question.tier)
+        if model.context_tokens:
+            check_characters(question.prompt_characters, model.context_tokens)
+            check_fits_context(question.prompt_token_count, model.context_tokens)
+        timings.route_s = self._clock.now() - began_at
+        return model
 
     async def _prepare(
         self, question: Question, model: Model, timings: Timings
@@ -115,7 +136,7 @@ class Answering:
         began_at = self._clock.now()
         try:
             found = await self._cache.look_up(question, model)
-        except _PASSED_OVER as error:
+        except MeshError as error:
             self._observer.passed_over("cache", error.reason)
             return CacheStatus.UNAVAILABLE, None
         finally:
@@ -130,7 +151,7 @@ class Answering:
         began_at = self._clock.now()
         try:
             return await self._compressor.compress(question, model)
-        except _PASSED_OVER as error:
+        except MeshError as error:
             self._observer.passed_over("compressor", error.reason)
             return None
         finally:
@@ -194,7 +215,22 @@ class Answering:
     ) -> asyncio.Task[None] | None:
         if found is None or not found.digest or not question.stores_answer or finished.finish_reason not in _STORABLE:
             return None
-        return self._commits.start(found.digest, relay.answer(finished, accepted))
+        return self._commits.start(found.digest, relay.answer(finished, accepted), question.answer_ttl_s)
+
+    def _cancelled(self, job: Job, timings: Timings) -> list[Event]:
+        """The whole stream of a request that was cancelled before it had begun."""
+        accepted = self._accepted(job, Taken(), CacheStatus.BYPASS)
+        timings.total_s = self._since_arrival(job.question)
+        finished = Finished(
+            finish_reason=FinishReason.CANCELLED,
+            usage=Usage(),
+            timings=timings,
+            cost=Cost(),
+            trace_id=job.question.trace_id,
+        )
+        self._observer.accepted(accepted)
+        self._observer.finished(job.question, accepted, finished)
+        return [accepted, finished]
 
     def _accepted(self, job: Job, taken: Taken, status: CacheStatus) -> Accepted:
         return Accepted(

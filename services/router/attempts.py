@@ -33,8 +33,9 @@ class Job:
     decision_id: str
     question: Question
     model: Model
-    compressed: Compressed | None
+    compressed: Compressed | None = None
     attempt_count: int = 0
+    has_sent: bool = False
     token_count: int = 0
     tried: set[str] = field(default_factory=set)
 
@@ -83,6 +84,7 @@ class Attempts:
             async with self._engine.generate(instance, job.question, job.compressed, request_id, time_left_s) as events:
                 async for event in events:
                     if isinstance(event, Piece):
+                        job.has_sent = True
                         job.token_count += event.token_count
                     yield event
         self._picker.succeeded(instance)
@@ -91,7 +93,7 @@ class Attempts:
         """Return if another attempt may be made, after its backoff; raise what the caller is to see if not."""
         if isinstance(error, BackendDown):
             self._picker.failed(instance)
-        if job.token_count:
+        if job.has_sent:
             raise BackendDown(f"{error.message}; {job.token_count} tokens had been sent") from error
         if job.attempt_count >= self._max_attempts or not self._budget.spend():
             raise error

@@ -13,6 +13,7 @@ from meshkit.picker import Picker
 from meshkit.registry.base import Instance, InstanceSet
 from services.router.catalogue import Model
 from services.router.events import Answer
+from services.router.optional_peer import pick_rested
 from services.router.ports import Found
 from services.router.question import Question
 from services.router.telling import (
@@ -57,16 +58,17 @@ class CacheClient:
             max_age=request.cache.max_age if request.cache.HasField("max_age") else None,
         )
         reply = await self._call("Lookup", message, self._lookup_timeout_s)
-        if reply.WhichOneof("result") == "hit":
+        # A finish reason that this version does not know makes the entry unreadable here: a miss.
+        if reply.WhichOneof("result") == "hit" and reply.hit.answer.finish_reason in FINISH_REASON_OF_CODE:
             return Found(digest=reply.digest, answer=_answer_of(reply.hit.answer))
         return Found(digest=reply.digest)
 
-    async def commit(self, digest: bytes, answer: Answer) -> None:
-        message = cache_service_pb2.CommitRequest(digest=digest, answer=_stored(answer))
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
+        message = cache_service_pb2.CommitRequest(digest=digest, answer=_stored(answer), ttl=duration(ttl_s))
         await self._call("Commit", message, self._commit_timeout_s)
 
     async def _call(self, method: str, message: Any, timeout_s: float) -> Any:
-        instance = self._picker.pick()
+        instance = pick_rested(self._picker)
         try:
             reply = await self._calls.unary(
                 getattr(self._stub(instance), method), message, timeout_s=timeout_s, peer=instance.id

@@ -74,7 +74,7 @@ class Catalogue:
 
 
 def _first(found: list[Model], kind: str, name: str, known: list[str]) -> Model:
-    """The cheapest that is ready, else the cheapest."""
+    """The cheapest that is ready, else the cheapest; one without a price is never the cheapest."""
     if not found:
         raise NotFound(f"{kind}: nobody serves {kind} {name!r}; known: {', '.join(known)}")
-    return min(found, key=lambda m: (m.ready_count == 0, m.price.output_micro_usd, m.name))
+    return min(found, key=lambda m: (m.ready_count == 0, m.price is FREE, m.price.output_micro_usd, m.name))

@@ -21,14 +21,14 @@ class Commits:
         self._grace_s = grace_s
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def start(self, digest: bytes, answer: Answer) -> asyncio.Task[None] | None:
+    def start(self, digest: bytes, answer: Answer, ttl_s: float | None) -> asyncio.Task[None] | None:
         """Begin to store an answer; None where there is no cache, or too much is under way."""
         if self._cache is None:
             return None
         if len(self._under_way) >= _MAX_UNDER_WAY:
             self._observer.commit_failed("too many commits under way")
             return None
-        task = asyncio.create_task(self._commit(self._cache, digest, answer))
+        task = asyncio.create_task(self._commit(self._cache, digest, answer, ttl_s))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
@@ -42,8 +42,8 @@ class Commits:
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _commit(self, cache: Cache, digest: bytes, answer: Answer) -> None:
+    async def _commit(self, cache: Cache, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
         try:
-            await cache.commit(digest, answer)
+            await cache.commit(digest, answer, ttl_s)
         except MeshError as error:
             self._observer.commit_failed(error.reason)

@@ -13,6 +13,7 @@ from meshkit.errors import BackendDown, DeadlineExceeded
 from meshkit.picker import Picker
 from services.router.catalogue import Model
 from services.router.events import Compression
+from services.router.optional_peer import pick_rested
 from services.router.ports import Compressed
 from services.router.question import Question
 
@@ -38,7 +39,7 @@ class CompressorClient:
             frozen_prefix=policy.frozen_prefix,
             session_id=request.session_id,
         )
-        instance = self._picker.pick()
+        instance = pick_rested(self._picker)
         stub = compressor_service_pb2_grpc.CompressorServiceStub(self._channels.get(instance.address))
         try:
             reply = await self._calls.unary(stub.Compress, message, timeout_s=self._timeout_s, peer=instance.id)
@@ -51,5 +52,6 @@ class CompressorClient:
             compressed_tokens=reply.compressed_tokens,
             quality_score=reply.quality_score,
             reason_original_kept=reply.reason_original_kept,
+            is_estimate=reply.counts_are_estimates,
         )
         return Compressed(payload=reply.compressed, summary=summary)

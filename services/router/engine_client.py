@@ -12,6 +12,7 @@ from mesh.router.v1 import router_service_pb2
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
 from meshkit.registry.base import Instance
+from services.router.events import FinishReason
 from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted
 from services.router.question import Question
 from services.router.telling import FINISH_REASON_OF_CODE, delta_piece, seconds, usage_of
@@ -65,7 +66,7 @@ async def _events(replies: AsyncIterator[inference_service_pb2.GenerateResponse]
         elif kind == "finished":
             timings = reply.finished.timings
             yield EngineFinished(
-                finish_reason=FINISH_REASON_OF_CODE[reply.finished.finish_reason],
+                finish_reason=FINISH_REASON_OF_CODE.get(reply.finished.finish_reason, FinishReason.ERROR),
                 usage=usage_of(reply.finished.usage),
                 queue_s=seconds(timings.engine_queue),
                 prefill_s=seconds(timings.prefill),

@@ -76,10 +76,13 @@ class Compression:
     compressed_tokens: int = 0
     quality_score: float = 1.0
     reason_original_kept: str = ""
+    is_estimate: bool = False
+    """The counts are a guess, since nobody could count in the model's vocabulary."""
 
     @property
     def saved_tokens(self) -> int:
-        return self.original_tokens - self.compressed_tokens
+        """Negative where compression lost; nothing is claimed on a guess."""
+        return 0 if self.is_estimate else self.original_tokens - self.compressed_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,28 +5,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from meshkit.errors import Conflict
 
 
+class CancelledByCaller(Exception):
+    """The request was cancelled by its name, not by its stream."""
+
+
 class Running:
-    """One request in progress."""
+    """One request in progress. What it waits for, or the task that works for it, ends when it is cancelled."""
 
     def __init__(self) -> None:
         self.is_cancelled = False
-        self._work: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[Any] | None = None
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a cancellation end the waiting inside the block; raises CancelledByCaller. Works like asyncio.timeout."""
+        task = asyncio.current_task()
+        assert task is not None, "requests are served in tasks"
+        others_count = task.cancelling()
+        if self.is_cancelled:
+            raise CancelledByCaller
+        self._work = task
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.is_cancelled and task.uncancel() <= others_count:
+                raise CancelledByCaller from None
+            raise
+        finally:
+            self._work = None
 
     def attach(self, work: asyncio.Task[None]) -> None:
-        """Name the task that a cancellation ends; one that came before ends it now."""
+        """Name the task that a cancellation ends; one that came before ends it once it has begun."""
         self._work = work
         if self.is_cancelled:
-            work.cancel()
+            # A task that is cancelled before its first step never runs, and so never settles what waits for it.
+            asyncio.get_running_loop().call_soon(work.cancel)
 
     def cancel(self) -> None:
         """End the work; the stream then finishes with CANCELLED."""
-        self.is_cancelled = True
-        if self._work is not None:
-            self._work.cancel()
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            if self._work is not None:
+                self._work.cancel()
 
 
 class Journal:

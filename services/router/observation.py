@@ -109,6 +109,7 @@ class Observation:
             total_s=timings.total_s,
             attempts=timings.attempts,
             cost_micro_usd=cost.total,
+            labels=dict(question.labels),
         )
 
     def commit_failed(self, reason: str) -> None:

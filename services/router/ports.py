@@ -60,11 +60,11 @@ class Cache(Protocol):
     """The response cache."""
 
     async def look_up(self, question: Question, model: Model) -> Found:
-        """Raises BackendDown or DeadlineExceeded where the cache can't say."""
+        """Raises a MeshError where the cache can't say."""
         ...
 
-    async def commit(self, digest: bytes, answer: Answer) -> None:
-        """Keep a whole answer."""
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
+        """Keep a whole answer, for this long; None: as long as the cache likes."""
         ...
 
 

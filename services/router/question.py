@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +25,20 @@ class Question:
     principal: str
     trace_id: str
     prompt_characters: int = 0
+    prompt_token_count: int = 0
+    """Of a prompt that came as token ids."""
     model: str = ""
     tier: str = ""
     pinned_instance: str = ""
     priority: int = 0
     uses_cache: bool = True
     stores_answer: bool = True
+    answer_ttl_s: float | None = None
     is_compressible: bool = True
     compression_mode: str = "lossless"
     objectives: Objectives = Objectives()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The caller's own, for accounting."""
     idempotency_key: str = ""
     arrived_at: float = 0.0
     """Monotonic seconds."""

@@ -13,9 +13,10 @@ from meshkit.errors import InvalidRequest, NotBuilt
 from meshkit.incoming import current_call
 from meshkit.picker import Picker
 from services.router.answering import Answering
-from services.router.asking import check_prompt, question_of
+from services.router.asking import question_of
 from services.router.balancer import Balancer
 from services.router.catalogue import Catalogue
+from services.router.checking import check_prompt
 from services.router.engine_client import EngineClient
 from services.router.events import Accepted, Finished
 from services.router.journal import Journal

@@ -28,9 +28,7 @@ class LimitSettings:
     """What one request may ask for."""
 
     max_prompt_bytes: int = 1024 * 1024
-    """UTF-8 bytes of a prompt, over all its messages."""
-    max_stop_strings: int = 16
-    max_answers: int = 8
+    """Size of a prompt's message: text, roles, tool calls, token ids."""
     default_timeout_s: float = 300.0
     """For callers that give no deadline."""
 

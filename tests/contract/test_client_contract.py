@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -58,12 +59,11 @@ async def test_a_deadline_and_leaving_the_loop_end_the_work() -> None:
             await client.generate("x", request=endless, timeout_s=0.3).text()
         answer = client.generate("x", request=endless)
         async for event in answer:
-            if isinstance(event, Accepted):
-                decision_id = event.decision_id
             if isinstance(event, Delta):
                 break
         await answer.close()
-        assert not await client.cancel(decision_id)
+        async with asyncio.timeout(5):
+            await slow.engine_is_idle()
 
 
 async def test_a_router_that_cannot_be_reached_is_one_clear_error(mesh: SmallMesh) -> None:

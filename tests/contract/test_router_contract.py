@@ -12,7 +12,6 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from mesh.common.v1 import common_pb2
-from mesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2 as pb
 from tests.support.small_mesh import SmallMesh, small_mesh
 
@@ -176,14 +175,4 @@ async def test_abandoned_streams_leave_nothing_behind(slow_mesh: SmallMesh) -> N
     for stream in streams:
         stream.cancel()
     async with asyncio.timeout(5):
-        await engine_is_idle(slow_mesh)
-
-
-async def engine_is_idle(mesh: SmallMesh) -> None:
-    """Return when the engine says that it has no sequence left."""
-    instance = mesh.registry.watch("mesh-inference").current[0]
-    async with grpc.aio.insecure_channel(instance.address) as channel:
-        stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
-        async for reply in stub.WatchLoad(inference_service_pb2.WatchLoadRequest()):
-            if reply.load.running_count + reply.load.waiting_count == 0:
-                return
+        await slow_mesh.engine_is_idle()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from mesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2_grpc
 from meshkit.settings import ServerSettings
 from meshkit.testing import FakeRegistry, running_server
@@ -31,6 +32,15 @@ class SmallMesh:
     router: str
     stub: router_service_pb2_grpc.RouterServiceAsyncStub
     registry: FakeRegistry
+
+    async def engine_is_idle(self) -> None:
+        """Return when the engine says that it has no sequence left."""
+        instance = self.registry.watch("mesh-inference").current[0]
+        async with grpc.aio.insecure_channel(instance.address) as channel:
+            stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
+            async for reply in stub.WatchLoad(inference_service_pb2.WatchLoadRequest()):
+                if reply.load.running_count + reply.load.waiting_count == 0:
+                    return
 
 
 @contextlib.asynccontextmanager

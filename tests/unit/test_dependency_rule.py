@@ -19,6 +19,7 @@ ADAPTERS = {
     "services/inference/protobuf.py": "the inference contract",
     "services/router/asking.py": "the router's requests",
     "services/router/cache_client.py": "the cache contract",
+    "services/router/checking.py": "the router's requests",
     "services/router/compressor_client.py": "the compressor contract",
     "services/router/engine_client.py": "the inference contract",
     "services/router/load_watch.py": "the inference contract",

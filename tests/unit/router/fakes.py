@@ -15,7 +15,7 @@ from meshkit.registry.base import Instance, InstanceSet
 from meshkit.retry import RetryBudget
 from services.router.admission import Admission
 from services.router.answering import Answering
-from services.router.attempts import Attempts
+from services.router.attempts import Attempts, Job
 from services.router.balancer import Balancer
 from services.router.catalogue import Catalogue, Model
 from services.router.commits import Commits
@@ -94,6 +94,7 @@ class FakeCache:
     """A dictionary under the question's payload; `failure` makes it unreachable."""
 
     answers: dict[bytes, Answer] = field(default_factory=dict)
+    ttls_s: list[float | None] = field(default_factory=list)
     failure: MeshError | None = None
 
     async def look_up(self, question: Question, model: Model) -> Found:
@@ -102,10 +103,11 @@ class FakeCache:
         digest = f"{question.tenant}:{question.payload}".encode()
         return Found(digest=digest, answer=self.answers.get(digest))
 
-    async def commit(self, digest: bytes, answer: Answer) -> None:
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
         if self.failure:
             raise self.failure
         self.answers[digest] = answer
+        self.ttls_s.append(ttl_s)
 
 
 @dataclass
@@ -170,7 +172,7 @@ class Bench:
         self.observer = SilentObserver()
         self.journal = Journal()
         self.admission = Admission(max_active=self.max_active, max_waiting=self.max_waiting, max_wait_s=self.max_wait_s)
-        attempts = Attempts(
+        self.attempts = Attempts(
             engine=self.engine,
             picker=self.picker,
             balancer=self.balancer,
@@ -184,7 +186,7 @@ class Bench:
             admission=self.admission,
             catalogue=Catalogue({"standard": PRICE}),
             picker=self.picker,
-            attempts=attempts,
+            attempts=self.attempts,
             journal=self.journal,
             cache=self.cache,
             compressor=self.compressor,
@@ -193,6 +195,11 @@ class Bench:
             clock=self.clock,
             flush_interval_s=0.0,
         )
+
+    def job(self) -> Job:
+        """One question for the only model."""
+        asked = question(arrived_at=self.clock.now())
+        return Job(decision_id="d", question=asked, model=Catalogue({}).choose(self.instances))
 
     async def ask(self, **changes: object) -> list[object]:
         """All events of one question."""

@@ -88,3 +88,18 @@ async def test_a_closed_door_takes_nobody() -> None:
     with pytest.raises(NotReady):
         async with door.place(priority=0, timeout_s=1):
             pass
+
+
+async def test_waiters_that_gave_up_are_not_kept() -> None:
+    door, release, log = admission(max_waiting=2), asyncio.Event(), []  # type: ignore[var-annotated]
+    running = asyncio.create_task(hold(door, release, log, "running"))
+    await settled()
+    for _ in range(50):
+        waiting = asyncio.create_task(hold(door, release, log, "waiting"))
+        await settled()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert len(door._queue) <= 2 * 2
+    release.set()
+    await running
+    assert (door.active_count, door.waiting_count) == (0, 0)

@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from meshkit.coalescing import Piece
-from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotFound, NotReady, Overloaded
+from meshkit.errors import BackendDown, Conflict, Forbidden, InvalidRequest, NotBuilt, NotFound, NotReady, Overloaded
 from services.router.catalogue import Model
-from services.router.events import Accepted, CacheStatus, Finished, FinishReason, Migrated
-from services.router.ports import EngineStarted, Found
+from services.router.events import Accepted, CacheStatus, Compression, Finished, FinishReason, Migrated
+from services.router.ports import Compressed, EngineStarted, Found
 from services.router.question import Question
+from services.router.relay import Relay, Taken
 from tests.unit.router.fakes import Bench, FakeCache, FakeCompressor, FakeEngine, Hang, instance, question, words
 
 
@@ -74,7 +75,10 @@ async def test_compression_goes_to_the_engine_and_onto_the_bill() -> None:
     assert finished.cost.counterfactual == finished.cost.total + 10
 
 
-@pytest.mark.parametrize("failure", [BackendDown("gone"), NotReady("soon"), Overloaded("full", retry_after_s=1)])
+@pytest.mark.parametrize(
+    "failure",
+    [BackendDown("gone"), NotReady("soon"), Overloaded("full", retry_after_s=1), Forbidden("no"), NotBuilt("older")],
+)
 async def test_cache_and_compressor_that_fail_are_done_without(failure: Exception) -> None:
     bench = Bench(
         FakeEngine([words("a")]),
@@ -142,6 +146,72 @@ async def test_cancel_finishes_the_stream_with_what_was_sent() -> None:
     assert isinstance(finished, Finished) and finished.finish_reason is FinishReason.CANCELLED
     assert finished.usage.completion_tokens == 2
     assert bench.engine.open_count == 0
+
+
+async def test_a_request_that_waits_for_its_place_is_cancelled_at_once() -> None:
+    bench = Bench(FakeEngine([[*words("a")[:-1], Hang()]]), max_active=1)
+    first = bench.answering.answer(question(arrived_at=bench.clock.now()))
+    await anext(first)
+    second = asyncio.create_task(bench.ask(idempotency_key="k"))
+    await asyncio.sleep(0.01)
+    assert bench.journal.cancel("default", idempotency_key="k")
+    events = await asyncio.wait_for(second, 1)
+    assert isinstance(events[0], Accepted) and isinstance(events[-1], Finished)
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+    await first.aclose()
+    assert bench.admission.active_count == 0 and bench.journal.running_count == 0
+
+
+async def test_a_request_that_is_looked_up_is_cancelled_at_once() -> None:
+    class FrozenCache(FakeCache):
+        async def look_up(self, question: Question, model: Model) -> Found:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    bench = Bench(FakeEngine([words("a")]), cache=FrozenCache(), compressor=FakeCompressor())
+    asking = asyncio.create_task(bench.ask(idempotency_key="k"))
+    await asyncio.sleep(0.01)
+    assert bench.journal.cancel("default", idempotency_key="k")
+    events = await asyncio.wait_for(asking, 1)
+    assert isinstance(events[-1], Finished) and events[-1].finish_reason is FinishReason.CANCELLED
+    assert bench.engine.asked == [] and bench.admission.active_count == 0
+
+
+async def test_a_cancellation_before_the_first_step_of_the_work_settles_the_stream() -> None:
+    bench = Bench(FakeEngine([[Hang()]]))
+    with bench.journal.entry("default", "d", "") as running:
+        running.cancel()
+        relay = Relay(bench.attempts.events(bench.job()), clock=bench.clock, flush_interval_s=0)
+        pump = asyncio.create_task(relay.pump())
+        running.attach(pump)
+        assert await asyncio.wait_for(relay.taken(), 1) == Taken()
+        await pump
+    assert relay.finish_reason is FinishReason.CANCELLED
+
+
+async def test_echoed_text_counts_as_sent_so_that_a_retry_never_repeats_it() -> None:
+    echoed = [EngineStarted(prompt_tokens=10, revision="r1"), Piece(text="the prompt"), BackendDown("gone")]
+    bench = Bench(FakeEngine([echoed, words("never")]))
+    with pytest.raises(BackendDown, match="0 tokens had been sent"):
+        await bench.ask()
+    assert len(bench.engine.asked) == 1
+
+
+async def test_nothing_is_claimed_as_saved_on_a_guess() -> None:
+    class Guessing(FakeCompressor):
+        async def compress(self, question: Question, model: Model) -> Compressed:
+            summary = Compression(original_tokens=20, compressed_tokens=10, is_estimate=True)
+            return Compressed(payload="short prompt", summary=summary)
+
+    finished = (await Bench(FakeEngine([words("a")]), compressor=Guessing()).ask())[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.cost.saved_by_compression, finished.usage.compressed_from_tokens) == (0, 0)
+
+
+async def test_the_callers_lifetime_goes_to_the_cache() -> None:
+    cache = FakeCache()
+    await Bench(FakeEngine([words("a")]), cache=cache).ask(answer_ttl_s=7.0)
+    assert cache.ttls_s == [7.0]
 
 
 async def test_nobody_cancels_another_tenants_request() -> None:
@@ -226,7 +296,7 @@ async def test_a_full_router_refuses_at_once_and_serves_those_that_wait() -> Non
 
 async def test_an_answer_that_the_cache_can_not_take_is_still_an_answer() -> None:
     class FailingCommit(FakeCache):
-        async def commit(self, digest: bytes, answer: object) -> None:
+        async def commit(self, digest: bytes, answer: object, ttl_s: float | None) -> None:
             raise BackendDown("gone")
 
     bench = Bench(FakeEngine([words("a")]), cache=FailingCommit())

@@ -1,0 +1,1 @@
+"""What the engine does with a model: time to ready, tokens per second."""

@@ -1,0 +1,15 @@
+"""Peers that help and are never needed: a request does not wait for one that has just failed."""
+
+from __future__ import annotations
+
+from meshkit.errors import BackendDown
+from meshkit.picker import Picker
+from meshkit.registry.base import Instance
+
+
+def pick_rested(picker: Picker) -> Instance:
+    """The next instance that is not resting; BackendDown where all are, so that a frozen peer costs one wait a rest."""
+    instance = picker.pick()
+    if picker.is_resting(instance):
+        raise BackendDown(f"every instance of {instance.service} failed a moment ago")
+    return instance

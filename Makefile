@@ -36,6 +36,9 @@ check: setup ## Lint, types, proto lint, fresh stubs, dependency rule; under a m
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . ; }
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/buf lint
+	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || true); \
+	if [ -n "$$release" ]; then $(BIN)/buf breaking --against ".git#tag=$$release"; \
+	else echo "buf breaking: no release (tag v*) to compare with yet"; fi
 	@$(MAKE) stubs-are-fresh
 	@$(BIN)/python -m pytest -q tests/unit/test_dependency_rule.py
 	@echo "check: all good"

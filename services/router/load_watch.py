@@ -9,10 +9,12 @@ from meshkit.calls import Calls
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from meshkit.registry.base import Instance, InstanceSet
+from meshkit.telemetry import logs, names
 from services.router.balancer import Balancer, EngineLoad
 from services.router.engine_client import EngineClient
 
 _RETRY_S = 1.0
+_log = logs.get_logger(__name__)
 
 
 class LoadWatch:
@@ -58,6 +60,9 @@ class LoadWatch:
             except MeshError:
                 # Passive health hears of it from real calls; here the old report is just no longer believed.
                 pass
+            except Exception as problem:
+                # A bug must not end the watch: the balancer would then go on with nothing but its own counts.
+                _log.error(names.LOG_LOAD_WATCH_FAILED, stack=problem, instance=instance.id)
             self._balancer.forget(instance.id)
             await self._clock.sleep(_RETRY_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mesh.common.v1 import common_pb2
 from mesh.router.v1 import router_service_pb2 as pb
+from services.router.settings import TierSettings
 from tests.support.small_mesh import SmallMesh, small_mesh
 
 WITHIN_S = 0.05
@@ -35,6 +37,10 @@ async def events_of(mesh: SmallMesh, **fields: Any) -> list[pb.GenerateEvent]:
     return [event async for event in mesh.stub.Generate(pb.GenerateRequest(**fields), timeout=10)]
 
 
+def round_half_up(amount: Decimal) -> int:
+    return int(amount.to_integral_value(ROUND_HALF_UP))
+
+
 def text_of(events: list[pb.GenerateEvent]) -> str:
     return "".join(event.delta.text for event in events)
 
@@ -49,7 +55,10 @@ async def test_a_prompt_alone_gives_accepted_deltas_finished(mesh: SmallMesh) ->
     assert finished.finish_reason in (common_pb2.FINISH_REASON_STOP, common_pb2.FINISH_REASON_LENGTH)
     assert finished.usage.prompt_tokens > 0 and finished.usage.completion_tokens > 0
     assert finished.timings.total.ToNanoseconds() >= finished.timings.first_token.ToNanoseconds() > 0
-    assert finished.cost.total > 0 or finished.usage.completion_tokens < 10
+    price = TierSettings()
+    spent = Decimal(finished.usage.prompt_tokens * price.input_price_micro_usd) / 1_000_000
+    made = Decimal(finished.usage.completion_tokens * price.output_price_micro_usd) / 1_000_000
+    assert finished.cost.total == round_half_up(spent) + round_half_up(made) > 0
     assert len(finished.trace_id) == 32
 
 

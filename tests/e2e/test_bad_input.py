@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import grpc
@@ -27,6 +28,7 @@ CASES: dict[str, tuple[bytes, grpc.StatusCode, str]] = {
     "empty request": (b"", INVALID, "prompt"),
     "empty prompt": (message(prompt={"text": ""}), INVALID, "prompt.text"),
     "over-long prompt": (message(prompt={"text": "many words " * 60_000}), INVALID, "prompt"),
+    "prompt just over the context": (message(prompt={"text": "many words " * 18_000}), INVALID, "prompt"),
     "prompt of too many bytes": (message(prompt={"text": "x" * 2_000_000}), INVALID, "prompt.text"),
     "unknown model": (message(prompt=HELLO, model="nobody"), grpc.StatusCode.NOT_FOUND, "nobody"),
     "negative temperature": (message(prompt=HELLO, sampling={"temperature": -1}), INVALID, "sampling.temperature"),
@@ -74,8 +76,8 @@ def test_bad_input_gets_its_status_with_field_and_limit_in_time(channel: grpc.Ch
         assert named in error.details()
         assert code is not INVALID or "limit" in error.details()
         assert "Traceback" not in error.details() and ".py" not in error.details()
-    # The best of a few: the bound is the service's, the scheduler of a busy two-core machine is not.
-    assert min(took_s) < WITHIN_S, took_s
+    # The median: one slow moment of a busy two-core machine is not the service's.
+    assert statistics.median(took_s) < WITHIN_S, took_s
     assert_alive(channel)
 
 
@@ -83,4 +85,12 @@ def test_an_expired_deadline_is_told_at_once(channel: grpc.Channel) -> None:
     began_at = time.monotonic()
     assert send(channel, message(prompt=HELLO), timeout_s=0.000001).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began_at < WITHIN_S
+    assert_alive(channel)
+
+
+def test_a_deadline_that_expires_while_the_mesh_works_ends_the_work(channel: grpc.Channel) -> None:
+    began_at = time.monotonic()
+    endless = message(prompt=HELLO, stopping={"max_tokens": 1000, "ignore_eos": True})
+    assert send(channel, endless, timeout_s=0.5).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - began_at < 0.5 + 10 * WITHIN_S
     assert_alive(channel)

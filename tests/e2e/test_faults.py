@@ -9,7 +9,9 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import aiohttp
 import grpc
 import psutil
 import pytest
@@ -18,6 +20,8 @@ from mesh.common.v1 import common_pb2
 from mesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2 as pb
 from mesh.router.v1 import router_service_pb2_grpc
+from meshctl.local.ports import free_ports
+from meshkit.telemetry import names
 from tests.support.local_mesh import LocalMesh
 
 CALLER_COUNT = 6
@@ -80,9 +84,19 @@ async def load_on(router: str) -> AsyncIterator[Load]:
 
 
 @pytest.fixture
-def mesh(own_mesh: LocalMesh) -> Iterator[LocalMesh]:
-    own_mesh.up()
-    yield own_mesh
+def metrics_port() -> int:
+    return free_ports().router
+
+
+@pytest.fixture
+def mesh(tmp_path: Path, tiny_model: Path, metrics_port: int) -> Iterator[LocalMesh]:
+    """A mesh of a tiny model whose router shows its metrics."""
+    environment = {"MESH_ROUTER_SERVER__METRICS_PORT": str(metrics_port)}
+    mesh = LocalMesh(tmp_path / "run", str(tiny_model), environment=environment)
+    mesh.up()
+    yield mesh
+    mesh.down()
+    assert mesh.processes() == []
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], within_s: float) -> float:
@@ -112,17 +126,21 @@ async def test_cache_compressor_and_consul_frozen_then_killed_under_load_fail_no
     assert load.statuses[-1] == common_pb2.CACHE_STATUS_UNAVAILABLE
 
 
-async def test_abandoned_streams_and_a_killed_rank_leave_a_clean_serving_engine(mesh: LocalMesh) -> None:
+async def test_abandoned_streams_and_a_killed_rank_leave_a_clean_serving_engine(
+    mesh: LocalMesh, metrics_port: int
+) -> None:
     async with grpc.aio.insecure_channel(mesh.router) as channel, grpc.aio.insecure_channel(mesh.engine) as to_engine:
         stub = router_service_pb2_grpc.RouterServiceStub(channel)
         engine = inference_service_pb2_grpc.InferenceServiceStub(to_engine)
-        await abandon_many(stub, engine)
+        await abandon_many(metrics_port, stub, engine)
         await lose_rank_1(mesh, stub)
         assert await is_idle(engine)
 
 
 async def abandon_many(
-    stub: router_service_pb2_grpc.RouterServiceAsyncStub, engine: inference_service_pb2_grpc.InferenceServiceAsyncStub
+    metrics_port: int,
+    stub: router_service_pb2_grpc.RouterServiceAsyncStub,
+    engine: inference_service_pb2_grpc.InferenceServiceAsyncStub,
 ) -> None:
     """200 streams opened and dropped: no sequence, no block is left, and the next caller is served."""
     streams = [stub.Generate(endless(f"stream {number}"), timeout=300) for number in range(STREAM_COUNT)]
@@ -133,6 +151,7 @@ async def abandon_many(
     for stream in streams:
         stream.cancel()
     await eventually(lambda: is_idle(engine), 10)
+    await eventually(lambda: has_no_call(metrics_port), 10)
     assert await is_answered(stub)
 
 
@@ -181,3 +200,10 @@ async def load_of(engine: inference_service_pb2_grpc.InferenceServiceAsyncStub) 
 async def is_idle(engine: inference_service_pb2_grpc.InferenceServiceAsyncStub) -> bool:
     load = await load_of(engine)
     return load.running_count == load.waiting_count == load.kv_used_tokens == 0
+
+
+async def has_no_call(metrics_port: int) -> bool:
+    """Whether the router serves nothing, by its own count of RPCs in progress."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{metrics_port}/metrics") as reply:
+        lines = (await reply.text()).splitlines()
+    return all(float(line.split()[-1]) == 0 for line in lines if line.startswith(f"{names.METRIC_RPC_ACTIVE}{{"))

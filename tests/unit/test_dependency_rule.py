@@ -82,3 +82,9 @@ def test_a_domain_module_imports_no_framework(path: Path) -> None:
 
 def test_every_named_adapter_exists() -> None:
     assert not [name for name in ADAPTERS if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("name", ["__main__.py", "app.py", "settings.py", "servicer.py", "Dockerfile"])
+@pytest.mark.parametrize("service", sorted(path.parent.name for path in SERVICES.glob("*/__init__.py")))
+def test_every_service_has_the_same_files(service: str, name: str) -> None:
+    assert (SERVICES / service / name).is_file()

@@ -240,12 +240,14 @@ class BumpEpochResponse(_message.Message):
     def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class ReportFalseHitRequest(_message.Message):
-    __slots__ = ("digest", "decision_id")
+    __slots__ = ("digest", "decision_id", "idempotency_key")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     decision_id: str
-    def __init__(self, digest: _Optional[bytes] = ..., decision_id: _Optional[str] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, digest: _Optional[bytes] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ReportFalseHitResponse(_message.Message):
     __slots__ = ()

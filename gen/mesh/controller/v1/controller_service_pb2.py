@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+mesh/controller/v1/controller_service.proto\x12\x12mesh.controller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x15GetScalingPlanRequest\x12\r\n\x05model\x18\x01 \x01(\t\"L\n\x16GetScalingPlanResponse\x12\x32\n\x07targets\x18\x01 \x03(\x0b\x32!.mesh.controller.v1.ScalingTarget\"\xa8\x01\n\rScalingTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rcurrent_count\x18\x02 \x01(\x05\x12\x14\n\x0cwanted_count\x18\x03 \x01(\x05\x12\"\n\x1a\x66orecast_tokens_per_second\x18\x04 \x01(\x01\x12\'\n\x04lead\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x8b\x01\n\x13StartRolloutRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\x02\x12,\n\tstep_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"D\n\x14StartRolloutResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"B\n\x12GetRolloutResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"m\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .mesh.controller.v1.RolloutState\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x0e\n\x06reason\x18\x04 \x01(\t\"5\n\x0fRollBackRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x10RollBackResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"\"\n\x10GetBudgetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"E\n\x11GetBudgetResponse\x12\x30\n\x06\x62udget\x18\x01 \x01(\x0b\x32 .mesh.controller.v1.TenantBudget\"\x7f\n\x10SetBudgetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0flimit_micro_usd\x18\x02 \x01(\x03\x12)\n\x06period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"E\n\x11SetBudgetResponse\x12\x30\n\x06\x62udget\x18\x01 \x01(\x0b\x32 .mesh.controller.v1.TenantBudget\"\x9c\x01\n\x0cTenantBudget\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0flimit_micro_usd\x18\x02 \x01(\x03\x12\x17\n\x0fspent_micro_usd\x18\x03 \x01(\x03\x12\x1a\n\x12reserved_micro_usd\x18\x04 \x01(\x03\x12.\n\nperiod_end\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15ListObjectivesRequest\"K\n\x16ListObjectivesResponse\x12\x31\n\nobjectives\x18\x01 \x03(\x0b\x32\x1d.mesh.controller.v1.Objective\"y\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\x02\x12\x10\n\x08\x61ttained\x18\x03 \x01(\x02\x12\x11\n\tburn_rate\x18\x04 \x01(\x02\x12)\n\x06window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x11GetSavingsRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"|\n\x12GetSavingsResponse\x12\x17\n\x0fspent_micro_usd\x18\x01 \x01(\x03\x12 \n\x18\x63ounterfactual_micro_usd\x18\x02 \x01(\x03\x12+\n\x07savings\x18\x03 \x03(\x0b\x32\x1a.mesh.controller.v1.Saving\"4\n\x06Saving\x12\x11\n\tmechanism\x18\x01 \x01(\t\x12\x17\n\x0fsaved_micro_usd\x18\x02 \x01(\x03*\x7f\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x16\n\x12ROLLOUT_STATE_DONE\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03\x32\x8d\x06\n\x11\x43ontrollerService\x12g\n\x0eGetScalingPlan\x12).mesh.controller.v1.GetScalingPlanRequest\x1a*.mesh.controller.v1.GetScalingPlanResponse\x12\x61\n\x0cStartRollout\x12\'.mesh.controller.v1.StartRolloutRequest\x1a(.mesh.controller.v1.StartRolloutResponse\x12[\n\nGetRollout\x12%.mesh.controller.v1.GetRolloutRequest\x1a&.mesh.controller.v1.GetRolloutResponse\x12U\n\x08RollBack\x12#.mesh.controller.v1.RollBackRequest\x1a$.mesh.controller.v1.RollBackResponse\x12X\n\tGetBudget\x12$.mesh.controller.v1.GetBudgetRequest\x1a%.mesh.controller.v1.GetBudgetResponse\x12X\n\tSetBudget\x12$.mesh.controller.v1.SetBudgetRequest\x1a%.mesh.controller.v1.SetBudgetResponse\x12g\n\x0eListObjectives\x12).mesh.controller.v1.ListObjectivesRequest\x1a*.mesh.controller.v1.ListObjectivesResponse\x12[\n\nGetSavings\x12%.mesh.controller.v1.GetSavingsRequest\x1a&.mesh.controller.v1.GetSavingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+mesh/controller/v1/controller_service.proto\x12\x12mesh.controller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x15GetScalingPlanRequest\x12\r\n\x05model\x18\x01 \x01(\t\"L\n\x16GetScalingPlanResponse\x12\x32\n\x07targets\x18\x01 \x03(\x0b\x32!.mesh.controller.v1.ScalingTarget\"\xa8\x01\n\rScalingTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rcurrent_count\x18\x02 \x01(\x05\x12\x14\n\x0cwanted_count\x18\x03 \x01(\x05\x12\"\n\x1a\x66orecast_tokens_per_second\x18\x04 \x01(\x01\x12\'\n\x04lead\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x8b\x01\n\x13StartRolloutRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\x02\x12,\n\tstep_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"D\n\x14StartRolloutResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"B\n\x12GetRolloutResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"m\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .mesh.controller.v1.RolloutState\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x0e\n\x06reason\x18\x04 \x01(\t\"N\n\x0fRollBackRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"@\n\x10RollBackResponse\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.mesh.controller.v1.Rollout\"\"\n\x10GetBudgetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"E\n\x11GetBudgetResponse\x12\x30\n\x06\x62udget\x18\x01 \x01(\x0b\x32 .mesh.controller.v1.TenantBudget\"\x7f\n\x10SetBudgetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0flimit_micro_usd\x18\x02 \x01(\x03\x12)\n\x06period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"E\n\x11SetBudgetResponse\x12\x30\n\x06\x62udget\x18\x01 \x01(\x0b\x32 .mesh.controller.v1.TenantBudget\"\x9c\x01\n\x0cTenantBudget\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0flimit_micro_usd\x18\x02 \x01(\x03\x12\x17\n\x0fspent_micro_usd\x18\x03 \x01(\x03\x12\x1a\n\x12reserved_micro_usd\x18\x04 \x01(\x03\x12.\n\nperiod_end\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15ListObjectivesRequest\"K\n\x16ListObjectivesResponse\x12\x31\n\nobjectives\x18\x01 \x03(\x0b\x32\x1d.mesh.controller.v1.Objective\"y\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\x02\x12\x10\n\x08\x61ttained\x18\x03 \x01(\x02\x12\x11\n\tburn_rate\x18\x04 \x01(\x02\x12)\n\x06window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x11GetSavingsRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"|\n\x12GetSavingsResponse\x12\x17\n\x0fspent_micro_usd\x18\x01 \x01(\x03\x12 \n\x18\x63ounterfactual_micro_usd\x18\x02 \x01(\x03\x12+\n\x07savings\x18\x03 \x03(\x0b\x32\x1a.mesh.controller.v1.Saving\"4\n\x06Saving\x12\x11\n\tmechanism\x18\x01 \x01(\t\x12\x17\n\x0fsaved_micro_usd\x18\x02 \x01(\x03*\x7f\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x16\n\x12ROLLOUT_STATE_DONE\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03\x32\x8d\x06\n\x11\x43ontrollerService\x12g\n\x0eGetScalingPlan\x12).mesh.controller.v1.GetScalingPlanRequest\x1a*.mesh.controller.v1.GetScalingPlanResponse\x12\x61\n\x0cStartRollout\x12\'.mesh.controller.v1.StartRolloutRequest\x1a(.mesh.controller.v1.StartRolloutResponse\x12[\n\nGetRollout\x12%.mesh.controller.v1.GetRolloutRequest\x1a&.mesh.controller.v1.GetRolloutResponse\x12U\n\x08RollBack\x12#.mesh.controller.v1.RollBackRequest\x1a$.mesh.controller.v1.RollBackResponse\x12X\n\tGetBudget\x12$.mesh.controller.v1.GetBudgetRequest\x1a%.mesh.controller.v1.GetBudgetResponse\x12X\n\tSetBudget\x12$.mesh.controller.v1.SetBudgetRequest\x1a%.mesh.controller.v1.SetBudgetResponse\x12g\n\x0eListObjectives\x12).mesh.controller.v1.ListObjectivesRequest\x1a*.mesh.controller.v1.ListObjectivesResponse\x12[\n\nGetSavings\x12%.mesh.controller.v1.GetSavingsRequest\x1a&.mesh.controller.v1.GetSavingsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.controller.v1.controller_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLLOUTSTATE']._serialized_start=1966
-  _globals['_ROLLOUTSTATE']._serialized_end=2093
+  _globals['_ROLLOUTSTATE']._serialized_start=1991
+  _globals['_ROLLOUTSTATE']._serialized_end=2118
   _globals['_GETSCALINGPLANREQUEST']._serialized_start=132
   _globals['_GETSCALINGPLANREQUEST']._serialized_end=170
   _globals['_GETSCALINGPLANRESPONSE']._serialized_start=172
@@ -52,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLOUT']._serialized_start=742
   _globals['_ROLLOUT']._serialized_end=851
   _globals['_ROLLBACKREQUEST']._serialized_start=853
-  _globals['_ROLLBACKREQUEST']._serialized_end=906
-  _globals['_ROLLBACKRESPONSE']._serialized_start=908
-  _globals['_ROLLBACKRESPONSE']._serialized_end=972
-  _globals['_GETBUDGETREQUEST']._serialized_start=974
-  _globals['_GETBUDGETREQUEST']._serialized_end=1008
-  _globals['_GETBUDGETRESPONSE']._serialized_start=1010
-  _globals['_GETBUDGETRESPONSE']._serialized_end=1079
-  _globals['_SETBUDGETREQUEST']._serialized_start=1081
-  _globals['_SETBUDGETREQUEST']._serialized_end=1208
-  _globals['_SETBUDGETRESPONSE']._serialized_start=1210
-  _globals['_SETBUDGETRESPONSE']._serialized_end=1279
-  _globals['_TENANTBUDGET']._serialized_start=1282
-  _globals['_TENANTBUDGET']._serialized_end=1438
-  _globals['_LISTOBJECTIVESREQUEST']._serialized_start=1440
-  _globals['_LISTOBJECTIVESREQUEST']._serialized_end=1463
-  _globals['_LISTOBJECTIVESRESPONSE']._serialized_start=1465
-  _globals['_LISTOBJECTIVESRESPONSE']._serialized_end=1540
-  _globals['_OBJECTIVE']._serialized_start=1542
-  _globals['_OBJECTIVE']._serialized_end=1663
-  _globals['_GETSAVINGSREQUEST']._serialized_start=1665
-  _globals['_GETSAVINGSREQUEST']._serialized_end=1784
-  _globals['_GETSAVINGSRESPONSE']._serialized_start=1786
-  _globals['_GETSAVINGSRESPONSE']._serialized_end=1910
-  _globals['_SAVING']._serialized_start=1912
-  _globals['_SAVING']._serialized_end=1964
-  _globals['_CONTROLLERSERVICE']._serialized_start=2096
-  _globals['_CONTROLLERSERVICE']._serialized_end=2877
+  _globals['_ROLLBACKREQUEST']._serialized_end=931
+  _globals['_ROLLBACKRESPONSE']._serialized_start=933
+  _globals['_ROLLBACKRESPONSE']._serialized_end=997
+  _globals['_GETBUDGETREQUEST']._serialized_start=999
+  _globals['_GETBUDGETREQUEST']._serialized_end=1033
+  _globals['_GETBUDGETRESPONSE']._serialized_start=1035
+  _globals['_GETBUDGETRESPONSE']._serialized_end=1104
+  _globals['_SETBUDGETREQUEST']._serialized_start=1106
+  _globals['_SETBUDGETREQUEST']._serialized_end=1233
+  _globals['_SETBUDGETRESPONSE']._serialized_start=1235
+  _globals['_SETBUDGETRESPONSE']._serialized_end=1304
+  _globals['_TENANTBUDGET']._serialized_start=1307
+  _globals['_TENANTBUDGET']._serialized_end=1463
+  _globals['_LISTOBJECTIVESREQUEST']._serialized_start=1465
+  _globals['_LISTOBJECTIVESREQUEST']._serialized_end=1488
+  _globals['_LISTOBJECTIVESRESPONSE']._serialized_start=1490
+  _globals['_LISTOBJECTIVESRESPONSE']._serialized_end=1565
+  _globals['_OBJECTIVE']._serialized_start=1567
+  _globals['_OBJECTIVE']._serialized_end=1688
+  _globals['_GETSAVINGSREQUEST']._serialized_start=1690
+  _globals['_GETSAVINGSREQUEST']._serialized_end=1809
+  _globals['_GETSAVINGSRESPONSE']._serialized_start=1811
+  _globals['_GETSAVINGSRESPONSE']._serialized_end=1935
+  _globals['_SAVING']._serialized_start=1937
+  _globals['_SAVING']._serialized_end=1989
+  _globals['_CONTROLLERSERVICE']._serialized_start=2121
+  _globals['_CONTROLLERSERVICE']._serialized_end=2902
 # @@protoc_insertion_point(module_scope)

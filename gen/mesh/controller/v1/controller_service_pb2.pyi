@@ -95,12 +95,14 @@ class Rollout(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., state: _Optional[_Union[RolloutState, str]] = ..., share: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RollBackRequest(_message.Message):
-    __slots__ = ("rollout_id", "reason")
+    __slots__ = ("rollout_id", "reason", "idempotency_key")
     ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     rollout_id: str
     reason: str
-    def __init__(self, rollout_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, rollout_id: _Optional[str] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RollBackResponse(_message.Message):
     __slots__ = ("rollout",)

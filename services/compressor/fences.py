@@ -30,6 +30,8 @@ class Fence:
 
 def fences(text: str) -> Iterator[Fence]:
     """The fenced blocks, in order."""
+    if "```" not in text and "~~~" not in text:
+        return
     opened: re.Match[str] | None = None
     for index, line in enumerate(_FENCE_LINE.finditer(text)):
         if index >= 2 * _MOST_FENCES and opened is None:

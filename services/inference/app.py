@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 import grpc
 
@@ -18,10 +19,11 @@ from services.inference.engine_port import Engine
 from services.inference.launch import engine_launcher
 from services.inference.metrics import EngineCollector
 from services.inference.model_host import ModelHost
-from services.inference.model_loading import LoadedModel, load_model
+from services.inference.model_loading import fetch_model, load_text
 from services.inference.servicer import InferenceServicer
-from services.inference.settings import InferenceSettings, WatchdogSettings
+from services.inference.settings import EngineSettings, InferenceSettings, WatchdogSettings
 from services.inference.supervisor import Patience
+from services.inference.text import TextModel
 
 _log = logs.get_logger(__name__)
 
@@ -43,25 +45,37 @@ class InferenceService(Service):
         add_InferenceServiceServicer_to_server(servicer, server)
 
     async def start(self) -> Mapping[str, str]:
-        """Get the model's files, then wait for a real token from the engine."""
-        model = await load_model(self._settings)
-        engine = build_engine(self._settings, model, self._chassis.clock)
-        self._host.serve(model.text, model.revision, engine)
-        ready = await engine.start()
+        """Get the model's files, then wait for a real token from the engine; the tokenizer is read meanwhile."""
+        model = await fetch_model(self._settings)
+        if self._settings.engine.kind == "echo" or model.directory is None:
+            text = await load_text(model)
+            engine: Engine = build_echo(self._settings.engine, text, self._chassis.clock)
+            self._host.run_on(engine, model.revision)
+            ready = await engine.start()
+        else:
+            engine = build_engine(self._settings, model.directory, self._chassis.clock)
+            self._host.run_on(engine, model.revision)
+            ready, text = await asyncio.gather(engine.start(), load_text(model))
+        self._host.read_with(text)
         engine.on_readiness(lambda _: self._tell_health())
         self._host.running.on_drain(self._tell_health)
         return {
             "model": self._host.name,
             "tier": self._settings.model.tier,
             "revision": model.revision,
-            "template_digest": model.text.template_digest,
+            "template_digest": text.template_digest,
             "architecture": ready.architecture,
             "context_tokens": str(self._host.limits.context_tokens),
             "tensor_parallel_size": str(ready.tensor_parallel_size),
         }
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be served now: the engine draws tokens, and no drain began."""
+        return self._host.can_serve
+
     async def drain(self) -> None:
-        await self._host.running.drain()
+        await self._host.running.leave()
 
     async def close(self) -> None:
         await self._host.close()
@@ -69,7 +83,7 @@ class InferenceService(Service):
 
     def _tell_health(self) -> None:
         """Health says what is true now; after a drain began it stays NOT_SERVING."""
-        is_serving = self._host.engine.is_ready and not self._host.running.is_draining
+        is_serving = self.is_ready
         task = asyncio.get_running_loop().create_task(self._chassis.health.set_serving(is_serving))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
@@ -88,18 +102,21 @@ def build(settings: InferenceSettings, chassis: Chassis) -> Service:
     return InferenceService(settings, chassis, host)
 
 
-def build_engine(settings: InferenceSettings, model: LoadedModel, clock: Clock) -> Engine:
-    """The engine that the settings name."""
+def build_echo(settings: EngineSettings, text: TextModel, clock: Clock) -> EchoEngine:
+    """The test double, over this text side's vocabulary."""
+    return EchoEngine(
+        clock,
+        vocabulary_size=text.vocabulary_size,
+        eos_token_id=text.eos_token_ids[0],
+        tokens_per_s=settings.echo_tokens_per_s,
+    )
+
+
+def build_engine(settings: InferenceSettings, model_dir: Path, clock: Clock) -> EngineClient:
+    """The real engine, not started yet."""
     engine = settings.engine
-    if engine.kind == "echo" or model.directory is None:
-        return EchoEngine(
-            clock,
-            vocabulary_size=model.text.vocabulary_size,
-            eos_token_id=model.text.eos_token_ids[0],
-            tokens_per_s=engine.echo_tokens_per_s,
-        )
     return EngineClient(
-        engine_launcher(engine, model.directory, settings.model.cache_dir),
+        engine_launcher(engine, model_dir, settings.model.cache_dir),
         clock,
         patience_of(settings.watchdog),
         most_sequences=engine.max_sequences + engine.max_waiting_sequences,

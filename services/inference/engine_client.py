@@ -15,6 +15,8 @@ from services.inference.engine_process import EngineProcess
 from services.inference.sequences import Sequences
 from services.inference.supervisor import Patience, Supervisor
 
+_STOPPED = "the engine stopped and is being started again"
+
 
 class EngineClient:
     """An Engine in a process of its own."""
@@ -62,7 +64,7 @@ class EngineClient:
 
     async def close(self) -> None:
         await self._supervisor.close()
-        self._go_down("the engine was stopped")
+        self._go_down("this instance is stopping")
 
     def engine_up(self, ready: Ready, send: Callable[[ToEngine], None]) -> None:
         """For the supervisor: a new life began."""
@@ -83,13 +85,13 @@ class EngineClient:
         elif isinstance(message, SequenceFailed):
             self._sequences.fail(message)
 
-    def engine_down(self, reason: str) -> None:
-        """For the supervisor: a life is over."""
-        self._go_down(reason)
+    def engine_down(self) -> None:
+        """For the supervisor: a life is over. Why is no business of callers."""
+        self._go_down(_STOPPED)
 
-    def _go_down(self, reason: str) -> None:
+    def _go_down(self, told: str) -> None:
         was_ready, self._send = self.is_ready, None
-        self._sequences.fail_all(reason)
+        self._sequences.fail_all(told)
         if was_ready:
             self._note(Load())
             self._tell(False)

@@ -38,8 +38,8 @@ class EngineProcess:
 
     def know_ranks(self, pids: Sequence[int]) -> None:
         """Watch these processes from now on."""
-        self._ranks.close()
-        self._ranks = RankWatch(pids)
+        before, self._ranks = self._ranks, RankWatch(pids)
+        before.close()
 
     def send(self, message: ToEngine) -> None:
         """Queue a message, in order. Bounded by the open sequences: each sends one AddSequence, one Abort."""
@@ -91,7 +91,13 @@ async def spawn(make_command: MakeCommand) -> EngineProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        except OSError:
+        except BaseException:
             ours.close()
             raise
-    return EngineProcess(process, await open_stream_channel(ours, FromEngine))
+    try:
+        return EngineProcess(process, await open_stream_channel(ours, FromEngine))
+    except BaseException:
+        ours.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 
 from meshkit.clock import Clock
 from meshkit.coalescing import Coalescer, Piece
@@ -16,6 +17,9 @@ from services.inference.running import RunningRequests
 from services.inference.settings import StreamSettings
 from services.inference.text import TextModel
 from services.inference.validation import ModelLimits, check_request, encode_prompt
+
+IDS_DECODED_AT_ONCE = 256
+"""More are decoded off the event loop."""
 
 
 class ModelHost:
@@ -31,9 +35,13 @@ class ModelHost:
         self._stream = stream
         self._context_tokens = context_tokens
 
-    def serve(self, text: TextModel, revision: str, engine: Engine) -> None:
-        """From now on prompts can be read, and run as soon as the engine is ready."""
-        self._text, self.revision, self._engine = text, revision, engine
+    def run_on(self, engine: Engine, revision: str) -> None:
+        """Answers come from this engine, as soon as it is ready."""
+        self._engine, self.revision = engine, revision
+
+    def read_with(self, text: TextModel) -> None:
+        """From now on prompts can be read."""
+        self._text = text
 
     async def close(self) -> None:
         """End the engine, if there is one."""
@@ -53,6 +61,12 @@ class ModelHost:
         if self._text is None:
             raise NotReady("the model is being loaded")
         return self._text
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether the engine draws tokens and no drain began."""
+        is_loaded = self._text is not None and self._engine is not None and self._engine.is_ready
+        return is_loaded and not self.running.is_draining
 
     @property
     def limits(self) -> ModelLimits:
@@ -99,7 +113,13 @@ class ModelHost:
             raise InvalidRequest("is empty", field="prompt.token_ids.ids", limit="at least 1 token")
         return await encode_prompt(prompt, self.text)
 
-    def detokenize(self, ids: tuple[int, ...], *, skips_special_tokens: bool) -> str:
-        """Text of these ids."""
-        check_token_ids(ids, self.limits.vocabulary_size, "ids")
-        return self.text.decode(ids) if skips_special_tokens else self.text.decode_all(ids)
+    async def detokenize(self, ids: Sequence[int], *, skips_special_tokens: bool) -> str:
+        """Text of these ids, no more than fit in the context."""
+        if len(ids) > self.limits.context_tokens:
+            limit = f"at most {self.limits.context_tokens}"
+            raise InvalidRequest(f"{len(ids)} ids are more than the context", field="ids", limit=limit)
+        check_token_ids(tuple(ids), self.limits.vocabulary_size, "ids")
+        decode = self.text.decode if skips_special_tokens else self.text.decode_all
+        if len(ids) <= IDS_DECODED_AT_ONCE:
+            return decode(ids)
+        return await asyncio.to_thread(decode, ids)

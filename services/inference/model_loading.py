@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from meshkit.errors import BackendDown
 from meshkit.telemetry import logs, names
@@ -17,31 +19,36 @@ from services.inference.text import TextModel, byte_text_model, load_text_model
 _REVISION_CHARACTERS = 16
 _ECHO_REVISION = "echo"
 _log = logs.get_logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
+class LocalModel:
     """A model on this machine. The directory is None for the echo engine without a model."""
 
-    text: TextModel
     revision: str
     directory: Path | None = None
 
 
-async def load_model(settings: InferenceSettings) -> LoadedModel:
+async def fetch_model(settings: InferenceSettings) -> LocalModel:
     """Fetch or convert what isn't here yet, for minutes perhaps; raises BackendDown that says what to do."""
     if not settings.model.source:
-        return LoadedModel(text=byte_text_model(), revision=_ECHO_REVISION)
+        return LocalModel(revision=_ECHO_REVISION)
+    files = await _in_thread(lambda: store.resolve(settings.model.source, settings.model.cache_dir, _Told()))
+    return LocalModel(revision=files.revision[:_REVISION_CHARACTERS], directory=files.directory)
+
+
+async def load_text(model: LocalModel) -> TextModel:
+    """The text side, which takes seconds for a large vocabulary; raises BackendDown as well."""
+    directory = model.directory
+    return byte_text_model() if directory is None else await _in_thread(lambda: load_text_model(directory))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
     try:
-        return await asyncio.to_thread(_load, settings.model.source, settings.model.cache_dir)
+        return await asyncio.to_thread(work)
     except (ModelError, UnusableModel, OSError) as problem:
         raise BackendDown(f"the model can't be served: {problem}") from problem
-
-
-def _load(source: str, cache_dir: Path) -> LoadedModel:
-    files = store.resolve(source, cache_dir, _Told())
-    text = load_text_model(files.directory)
-    return LoadedModel(text=text, revision=files.revision[:_REVISION_CHARACTERS], directory=files.directory)
 
 
 class _Told:

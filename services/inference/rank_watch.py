@@ -23,8 +23,12 @@ class RankWatch:
         self._alive = set(range(len(self._pids)))
         self._first_death: asyncio.Future[int] = self._loop.create_future()
         self._all_dead = asyncio.Event()
-        for rank, pid in enumerate(self._pids):
-            self._watch(rank, pid)
+        try:
+            for rank, pid in enumerate(self._pids):
+                self._watch(rank, pid)
+        except OSError:
+            self.close()
+            raise
 
     async def death(self) -> int:
         """The number of the first rank that ends."""

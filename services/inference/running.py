@@ -18,6 +18,7 @@ class RunningRequests:
         self._generations: dict[str, Generation] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        self._has_left = asyncio.Event()
         self.is_draining = False
 
     def __len__(self) -> int:
@@ -68,6 +69,20 @@ class RunningRequests:
                 generation.give_up(NotReady("this instance is draining and its patience is over"))
             await self._is_empty.wait()
         return len(given_up)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether this instance is about to end and nothing runs here any more."""
+        return self._has_left.is_set()
+
+    async def leave(self) -> None:
+        """Drain for good: watchers need not wait for more."""
+        await self.drain()
+        self._has_left.set()
+
+    async def left(self) -> None:
+        """Return when this instance `has_left`."""
+        await self._has_left.wait()
 
     def _begin_drain(self) -> None:
         if not self.is_draining:

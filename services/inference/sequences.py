@@ -49,11 +49,11 @@ class Sequences:
         if (stream := self._streams.pop(failed.sequence_id, None)) is not None:
             stream.fail(Internal(f"the engine gave a sequence up: {failed.problem}"))
 
-    def fail_all(self, reason: str) -> None:
-        """The engine is gone: every stream ends with BackendDown."""
+    def fail_all(self, told: str) -> None:
+        """The engine is gone: every stream ends with BackendDown, which tells callers this."""
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.fail(BackendDown(reason))
+            stream.fail(BackendDown(told))
 
     def _close(self, sequence_id: int, send: Send) -> None:
         if self._streams.pop(sequence_id, None) is not None:

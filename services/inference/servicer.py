@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from mesh.inference.v1 import inference_service_pb2 as pb
@@ -30,7 +30,6 @@ DEFAULT_LOAD_INTERVAL_S = 0.2
 LEAST_LOAD_INTERVAL_S = 0.02
 LONGEST_LOAD_WAIT_S = 1.0
 """A drain, which the engine doesn't know of, is told within this."""
-MAX_DETOKENIZED_IDS = 1_000_000
 _log = logs.get_logger(__name__)
 
 
@@ -68,10 +67,8 @@ class InferenceServicer(InferenceServiceServicer):
         return pb.TokenizeResponse(ids=[] if request.count_only else ids, token_count=len(ids))
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Any) -> pb.DetokenizeResponse:
-        if len(request.ids) > MAX_DETOKENIZED_IDS:
-            raise InvalidRequest("too many ids", field="ids", limit=f"at most {MAX_DETOKENIZED_IDS}")
         skips = request.skip_special_tokens
-        return pb.DetokenizeResponse(text=self._host.detokenize(tuple(request.ids), skips_special_tokens=skips))
+        return pb.DetokenizeResponse(text=await self._host.detokenize(request.ids, skips_special_tokens=skips))
 
     async def Abort(self, request: pb.AbortRequest, context: Any) -> pb.AbortResponse:
         if not request.request_id:
@@ -105,14 +102,14 @@ class InferenceServicer(InferenceServiceServicer):
         seen: tuple[LoadReading, bool] | None = None
         while True:
             now = (self._host.engine.load(), self._host.running.is_draining)
-            if now == seen:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LONGEST_LOAD_WAIT_S):
-                        await self._host.engine.load_changed()
-                continue
-            seen = now
-            yield pb.WatchLoadResponse(load=self._load())
-            await self._clock.sleep(interval_s)
+            if now != seen:
+                seen = now
+                yield pb.WatchLoadResponse(load=self._load())
+                await self._until_left_or(self._clock.sleep(interval_s))
+            elif self._host.running.has_left:
+                return
+            else:
+                await self._until_left_or(self._load_differs(seen[0]))
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
         timeout_s = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else None
@@ -149,6 +146,22 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def StopProfile(self, request: pb.StopProfileRequest, context: Any) -> pb.StopProfileResponse:
         raise NotBuilt("this version has no engine profiler")
+
+    async def _load_differs(self, seen: LoadReading) -> None:
+        """Return when there is another load, or after LONGEST_LOAD_WAIT_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_LOAD_WAIT_S):
+                while self._host.engine.load() == seen:
+                    await self._host.engine.load_changed()
+
+    async def _until_left_or(self, other: Coroutine[Any, Any, None]) -> None:
+        """Wait for one of both. The last words of an instance that leaves hold nobody up."""
+        waits = [asyncio.ensure_future(one) for one in (other, self._host.running.left())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _load(self) -> pb.Load:
         reading, is_draining = self._host.engine.load(), self._host.running.is_draining

@@ -1,7 +1,8 @@
 """Keeps one engine process alive: start, wait for Ready, watch, and after a death clear up and start again.
 
 A death is seen by the kernel's word (pidfd), by the end of the channel, or by silence (see `liveness.py`). The listener
-hears of it at once, before anything is cleared up, so that callers wait for nothing.
+hears of it at once, before anything is cleared up, so that callers wait for nothing. An error that nobody foresaw, in
+the supervisor's own work or the listener's, ends the life like any other: the reason of each end goes to the log alone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Listener(Protocol):
 
     def engine_said(self, message: FromEngine) -> None: ...
 
-    def engine_down(self, reason: str) -> None: ...
+    def engine_down(self) -> None: ...
 
 
 class EngineDown(Exception):
@@ -95,20 +96,28 @@ class Supervisor:
         """Start an engine and stay until it is over; the reason is returned, never raised."""
         try:
             process = await self._launch()
-        except OSError as problem:
-            return f"the engine can't be started: {problem}"
+        except Exception as problem:
+            self._tell_down(problem)
+            return f"the engine can't be started: {_reason(problem)}"
         grace_s = 0.0
         try:
             ready = await self._await_ready(process)
             grace_s = self._patience.shutdown_grace_s
             await self._serve(process, ready)
-        except EngineDown as down:
+        except Exception as problem:
             grace_s = 0.0
-            self._listener.engine_down(str(down))
-            _log.error(names.LOG_ENGINE_DOWN, reason=str(down), pid=process.pid)
-            return str(down)
+            self._tell_down(problem, process.pid)
+            return _reason(problem)
         finally:
-            await process.end(grace_s)
+            await _end(process, grace_s)
+
+    def _tell_down(self, problem: Exception, pid: int | None = None) -> None:
+        stack = None if isinstance(problem, EngineDown) else problem
+        _log.error(names.LOG_ENGINE_DOWN, stack=stack, reason=_reason(problem), pid=pid)
+        try:
+            self._listener.engine_down()
+        except Exception as failure:
+            _log.error(names.LOG_ENGINE_DOWN, stack=failure, reason="the listener failed when told", pid=pid)
 
     async def _await_ready(self, process: EngineProcess) -> Ready:
         try:
@@ -178,6 +187,21 @@ async def _write(process: EngineProcess) -> NoReturn:
 async def _await_death(process: EngineProcess) -> NoReturn:
     rank = await process.ranks.death()
     raise EngineDown(f"rank {rank} of the engine died")
+
+
+async def _end(process: EngineProcess, grace_s: float) -> None:
+    """What can't be cleared up must not keep the next life from starting."""
+    try:
+        await process.end(grace_s)
+    except Exception as problem:
+        _log.error(names.LOG_ENGINE_DOWN, stack=problem, reason="the engine could not be cleared up", pid=process.pid)
+
+
+def _reason(problem: Exception) -> str:
+    """For the operator: an EngineDown says it in words, any other error is named with its kind."""
+    if isinstance(problem, ExceptionGroup):
+        problem = problem.exceptions[0]
+    return str(problem) if isinstance(problem, EngineDown) else f"{type(problem).__name__}: {problem}"
 
 
 def _first_of(downs: BaseExceptionGroup[EngineDown]) -> EngineDown:

@@ -18,6 +18,8 @@ from services.inference.model_files import read_model_files
 from services.inference.requests import Prompt, SamplingWish, Turn
 
 CHUNK_CHARACTERS = 4096
+CHUNKS_AT_ONCE = 4
+"""They are counted in parallel, without the places of their tokens."""
 CUT_ALLOWANCE_TOKENS = 16
 
 
@@ -69,9 +71,11 @@ class TextModel:
         """
         floor = 0
         for text in texts:
-            for start in range(0, len(text), CHUNK_CHARACTERS):
-                chunk = self._tokenizer.encode(text[start : start + CHUNK_CHARACTERS], add_special_tokens=False)
-                floor += max(0, len(chunk) - CUT_ALLOWANCE_TOKENS)
+            chunks = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)]
+            for first in range(0, len(chunks), CHUNKS_AT_ONCE):
+                batch = chunks[first : first + CHUNKS_AT_ONCE]
+                counted = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                floor += sum(max(0, len(chunk) - CUT_ALLOWANCE_TOKENS) for chunk in counted)
                 if floor >= enough:
                     return floor
         return floor

@@ -12,8 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh.common.v1 import common_pb2
 from mesh.inference.v1 import inference_service_pb2 as pb
 from mesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from meshkit.server import Server
 from meshkit.settings import RegistrySettings, ServerSettings
-from meshkit.testing import running_server
+from meshkit.testing import running_server, test_chassis
 from services.inference.app import InferenceService, build
 from services.inference.settings import EngineSettings, InferenceSettings
 
@@ -240,6 +241,49 @@ async def test_drain_refuses_new_requests_and_aborts_after_its_timeout(stub: Any
     checked = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
     assert checked.status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert (await stub.GetLoad(pb.GetLoadRequest())).load.is_draining
+
+
+async def test_server_with_a_load_watch_open_drains_promptly(bounded: None) -> None:
+    service_settings = settings(500.0)
+    chassis = test_chassis(service_settings, InferenceService)
+    server = Server(service_settings, chassis, build(service_settings, chassis))
+    try:
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub: Any = InferenceServiceStub(channel)
+            request = pb.WatchLoadRequest()
+            request.min_interval.FromSeconds(3600)
+            watches = [await begun(stub.WatchLoad(watch)) for watch in (pb.WatchLoadRequest(), request)]
+            rest = await begun(stub.Generate(ask(stopping=common_pb2.StoppingParams(max_tokens=50, ignore_eos=True))))
+            async with asyncio.timeout(service_settings.server.drain_wait_s + 2):
+                await server.drain()
+            assert [response async for response in rest][-1].HasField("finished")
+            for watch in watches:
+                assert [response.load.is_draining async for response in watch][-1]
+    finally:
+        await server.close()
+
+
+async def test_too_many_ids_to_show_are_refused_with_field_and_limit(stub: Any) -> None:
+    assert len((await stub.Detokenize(pb.DetokenizeRequest(ids=[66] * CONTEXT_TOKENS))).text) == CONTEXT_TOKENS
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.Detokenize(pb.DetokenizeRequest(ids=[66] * (CONTEXT_TOKENS + 1)))
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    found = details(refusal.value)
+    assert found["BadRequest"].field_violations[0].field == "ids"
+    assert found["ErrorInfo"].metadata["limit"] == f"at most {CONTEXT_TOKENS}"
+
+
+async def test_service_is_ready_only_between_start_and_drain() -> None:
+    service_settings = settings()
+    chassis = test_chassis(service_settings, InferenceService)
+    service = build(service_settings, chassis)
+    assert not service.is_ready
+    await service.start()
+    assert service.is_ready
+    await service.drain()
+    assert not service.is_ready
+    await service.close()
 
 
 async def test_model_says_what_it_is(stub: Any) -> None:

@@ -14,6 +14,8 @@ from services.compressor.shield import Shield
 from services.compressor.spans import Range, Spans
 
 _CANDIDATE = re.compile(r'\{(?=[ \t\r\n]*+["}])|\[(?=[ \t\r\n]*+[\[{"\-0-9tfn\]])')
+_CITATION = re.compile(r"\[(?:0|[1-9]\d{0,3})(?:, {0,2}(?:0|[1-9]\d{0,3})){0,7}\]")
+"""JSON that is no data: under _LEAST_ARRAY_CHARS, on one line and without an object. Prose is full of it."""
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _LEAST_ARRAY_CHARS = 64
 _LONGEST_LINE = 10_000
@@ -46,6 +48,8 @@ def find_json(text: str, shield: Shield) -> JsonBlocks:
     """All JSON in the text that the shield admits."""
     valid: list[Range] = []
     broken: list[Range] = []
+    if "{" not in text and "[" not in text:
+        return JsonBlocks(valid=(), broken=Spans())
     position = 0
     wasted_chars = 0
     while found := _CANDIDATE.search(text, position):
@@ -56,6 +60,9 @@ def find_json(text: str, shield: Shield) -> JsonBlocks:
         covering = shield.hard.covering(start)
         if covering is not None:
             position = covering[1]
+            continue
+        if (citation := _CITATION.match(text, start)) is not None:
+            position = citation.end()
             continue
         end, parsed_chars = _parsed_end(text, start)
         if end is None:

@@ -14,6 +14,8 @@ from services.compressor.stages.stage import Loss, Quality, Rewritten
 from services.compressor.stages.xml_blocks import find_xml
 
 _BLANKS = re.compile(r"(?<=\n)(?:[ \t]*+\r?\n){2,}+|(?<![ \t])[ \t]++(?=\r?\n)")
+_SIGNS = (" \n", "\t\n", " \r\n", "\t\r\n", "\n\n\n", "\n\r\n")
+"""Without any of these in a text, _BLANKS has no match in it; they are found much faster."""
 _QUOTED = re.compile(r'"[^"]{0,2000}+"|“[^”]{0,2000}+”|`[^`\n]*+`')
 
 
@@ -28,7 +30,7 @@ class Whitespace:
     roles = frozenset({"user", "tool"})
 
     def rewrite(self, text: str, shield: Shield) -> Rewritten:
-        found = list(_BLANKS.finditer(text)) if "\n" in text else []
+        found = list(_BLANKS.finditer(text)) if any(sign in text for sign in _SIGNS) else []
         if not found:
             return Rewritten(text=text, segment_count=0)
         kept = Spans(_kept_ranges(text, shield))

@@ -69,6 +69,8 @@ class XmlBlocks:
 def find_xml(text: str, shield: Shield) -> XmlBlocks:
     """All XML in the text that the shield admits."""
     valid: list[XmlBlock] = []
+    if "<" not in text:
+        return XmlBlocks(valid=(), broken_at=None)
     position = 0
     while found := _CANDIDATE.search(text, position):
         start = found.end()

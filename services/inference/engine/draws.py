@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -33,13 +34,20 @@ def apply(plan: StepPlan, logits_RV: Tensor, scheduler: Scheduler, now: float) -
         try:
             _apply_chunk(chunk, rows_CV, sequence, outcome, now)
         except Exception as error:
-            problem = str(error) or type(error).__name__
-            outcome.others.append(SequenceFailed(sequence_id=chunk.sequence_id, problem=problem))
+            outcome.others.append(SequenceFailed(sequence_id=chunk.sequence_id, problem=_told(error)))
             scheduler.end(chunk.sequence_id)
     for token in outcome.tokens:
         if token.finish is not None:
             scheduler.end(token.sequence_id)
     return outcome
+
+
+def _told(error: Exception) -> str:
+    """What the caller hears; an error that nobody foresaw shows its words, and its stack, in the engine's log alone."""
+    if isinstance(error, sampler.SamplingFailed):
+        return str(error)
+    traceback.print_exception(error)
+    return "its tokens could not be drawn"
 
 
 def _apply_chunk(chunk: Chunk, rows_CV: Tensor, sequence: Sequence, outcome: Outcome, now: float) -> None:

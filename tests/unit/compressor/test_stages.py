@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.compressor.shield import shield
+from services.compressor.stages.json_blocks import find_json
 from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.record_table import RecordTable, expanded
 from services.compressor.stages.whitespace import Whitespace
@@ -282,3 +284,26 @@ def test_no_text_crashes_a_stage_or_gets_longer(text):
 def test_a_second_pass_changes_nothing(text):
     once = all_stages(text)
     assert all_stages(once) == once
+
+
+LINES = "It was the best of times, it was the worst of times, it was an age of wisdom.\n" * 24
+
+
+@pytest.mark.parametrize(
+    ("text", "most_cpu_s"),
+    [("many words " * 18_000, 0.004), ((LINES + "See [1] and [2, 13].\n") * 100, 0.008)],
+    ids=["plain prose", "lines with citations"],
+)
+def test_prose_with_nothing_to_shorten_is_given_up_early(text, most_cpu_s):
+    def cpu_s() -> float:
+        started_at = time.thread_time()
+        assert all_stages(text) == text
+        return time.thread_time() - started_at
+
+    assert min(cpu_s() for _ in range(5)) < most_cpu_s
+
+
+@pytest.mark.parametrize("text", ['[01] and {"a": 1', "[1, 2", "[1,]", "[1 2]", "[-1]x"])
+def test_what_only_looks_like_a_citation_is_still_read_as_json(text):
+    found = find_json(text, shield(text, protect=(), frozen_chars=0))
+    assert bool(list(found.broken)) == (text != "[-1]x")

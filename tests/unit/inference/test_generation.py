@@ -28,7 +28,8 @@ async def bounded() -> AsyncIterator[None]:
 
 async def host_of(engine: EchoEngine) -> ModelHost:
     host = ModelHost(name="m", clock=SystemClock(), stream=StreamSettings(flush_interval_s=0.005))
-    host.serve(byte_text_model(), "r1", engine)
+    host.run_on(engine, "r1")
+    host.read_with(byte_text_model())
     await engine.start()
     return host
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.inference.engine import draws
 from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.plan import StepPlan
 from services.inference.engine.scheduler import Rejected
@@ -102,6 +103,18 @@ def test_logits_that_are_not_numbers_end_that_sequence_alone(temperature: float)
     assert "not numbers" in transcript.failed[1].problem
     assert transcript.ids(2) == [5] * 8
     assert scheduler.load().kv_used_tokens == 0
+
+
+def test_an_unforeseen_error_of_a_sequence_is_named_in_the_log_alone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("/srv/models/secret")
+
+    monkeypatch.setattr(draws, "_apply_chunk", broken)
+    transcript = run_to_end(ConstantRunner(), [request(1, [9])], make_scheduler())
+    assert transcript.failed[1].problem == "its tokens could not be drawn"
+    assert "/srv/models/secret" in capfd.readouterr().err
 
 
 @settings(max_examples=60, deadline=None)

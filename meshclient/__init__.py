@@ -8,8 +8,9 @@
 Errors are those of `meshkit.errors`. Leaving the loop early cancels the work.
 """
 
-from meshclient.client import Generation, MeshClient
+from meshclient.client import MeshClient
 from meshclient.events import Accepted, Cost, Delta, Event, Finished, Notice, Timings, Usage
+from meshclient.generation import Generation
 
 __all__ = [
     "Accepted",

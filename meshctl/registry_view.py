@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.loopback_http import HttpFailed, read_json
+from meshkit.registry.base import Instance
 from meshkit.registry.file import instances_in
+from meshkit.registry.health_row import complaints_in, instance_of
 
 SERVICES = ("mesh-router", "mesh-cache", "mesh-compressor", "mesh-inference", "mesh-console")
 QUERY_TIMEOUT_S = 2.0
@@ -36,36 +38,27 @@ def registered(kind: str, *, consul_url: str, run_dir: Path) -> list[RegisteredI
 
 def _from_consul(url: str) -> list[RegisteredInstance]:
     return [
-        _of_entry(service, entry)
+        _of_row(service, row)
         for service in SERVICES
-        for entry in read_json(f"{url}/v1/health/service/{service}", timeout_s=QUERY_TIMEOUT_S)
+        for row in read_json(f"{url}/v1/health/service/{service}", timeout_s=QUERY_TIMEOUT_S)
     ]
 
 
-def _of_entry(service: str, entry: Mapping[str, Any]) -> RegisteredInstance:
-    failing = [check for check in entry["Checks"] if check["Status"] != "passing"]
-    host = entry["Service"]["Address"] or entry["Node"]["Address"]
-    return RegisteredInstance(
-        service=service,
-        id=entry["Service"]["ID"],
-        address=f"{host}:{entry['Service']['Port']}",
-        is_healthy=not failing,
-        detail="; ".join(str(check["Output"]).strip().splitlines()[0] for check in failing if check["Output"]),
-        metadata=entry["Service"].get("Meta") or {},
-    )
+def _of_row(service: str, row: Mapping[str, Any]) -> RegisteredInstance:
+    return _seen(instance_of(service, row), complaints_in(row))
 
 
 def _from_files(directory: Path) -> list[RegisteredInstance]:
     """A file of a process that has ended counts as absent."""
-    return [
-        RegisteredInstance(
-            service=service,
-            id=instance.id,
-            address=instance.address,
-            is_healthy=True,
-            detail="",
-            metadata=instance.metadata,
-        )
-        for service in SERVICES
-        for instance in instances_in(directory, service)
-    ]
+    return [_seen(instance) for service in SERVICES for instance in instances_in(directory, service)]
+
+
+def _seen(instance: Instance, detail: str = "") -> RegisteredInstance:
+    return RegisteredInstance(
+        service=instance.service,
+        id=instance.id,
+        address=instance.address,
+        is_healthy=instance.is_passing,
+        detail=detail,
+        metadata=instance.metadata,
+    )

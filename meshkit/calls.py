@@ -46,13 +46,13 @@ class Calls:
     @contextlib.asynccontextmanager
     async def stream(
         self, method: Any, request: Any, *, timeout_s: float | None = None, peer: str = "peer"
-    ) -> AsyncIterator[AsyncIterator[Any]]:
+    ) -> AsyncIterator[Stream]:
         """Call a stub's streaming method; iterate over the messages inside the block. Leaving the block cancels it."""
         time_left_s = _deadline_s(timeout_s)
         with self._span(method, peer) as span:
             call = method(request, timeout=time_left_s, metadata=_metadata(span))
             try:
-                yield _messages(call, span, peer)
+                yield Stream(call, span, peer)
             finally:
                 call.cancel()
 
@@ -71,12 +71,32 @@ class Calls:
             span.end()
 
 
-async def _messages(call: Any, span: Span, peer: str) -> AsyncIterator[Any]:
-    try:
-        async for message in call:
-            yield message
-    except (grpc.aio.AioRpcError, asyncio.CancelledError) as problem:
-        raise _translated(problem, span, peer) from None
+class Stream:
+    """The messages of one call, for one reader."""
+
+    def __init__(self, call: Any, span: Span, peer: str) -> None:
+        self._call = call
+        self._messages = aiter(call)
+        self._span = span
+        self._peer = peer
+        self._is_cancelled = False
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._messages)
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as problem:
+            error = _translated(problem, self._span, self._peer)
+            if self._is_cancelled and isinstance(error, errors.BackendDown):
+                error = errors.Cancelled("the call was cancelled by its caller")
+            raise error from None
+
+    def cancel(self) -> None:
+        """End the call, from any task; its reader gets Cancelled."""
+        self._is_cancelled = True
+        self._call.cancel()
 
 
 def _translated(problem: grpc.aio.AioRpcError | asyncio.CancelledError, span: Span, peer: str) -> BaseException:

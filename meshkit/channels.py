@@ -2,6 +2,9 @@
 
 Without keepalive a cut link is silent for 14 s and more. A frozen peer is only noticed with pings that are sent
 without data too, and with a time-out of their own.
+
+A channel that nobody asked for in a while and that has no connection is closed when another one is opened, so departed
+peers leave nothing behind; with no connection, no call can be in flight on it.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ import asyncio
 
 import grpc
 
+from meshkit.clock import Clock, SystemClock
 from meshkit.settings import LARGEST_MESSAGE_BYTES
 
 KEEPALIVE_MS = 2000
 PING_TIMEOUT_MS = 2000
+UNUSED_AFTER_S = 300.0
+_CONNECTED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.CONNECTING)
 
 CLIENT_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
@@ -41,27 +47,37 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 
 class ChannelPool:
-    """Channels by address; peers come and go, so departed ones can be dropped."""
+    """Channels by address, for as long as their peers stay. Ask for one with each call: what is kept may get closed."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(self, credentials: grpc.ChannelCredentials | None = None, *, clock: Clock | None = None) -> None:
         self._credentials = credentials
+        self._clock = clock or SystemClock()
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._asked_at: dict[str, float] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def get(self, address: str) -> grpc.aio.Channel:
         """The channel to an address, `host:port` or `unix:PATH`; opened at first use."""
+        self._asked_at[address] = self._clock.now()
         if address not in self._channels:
+            self._close_departed()
             self._channels[address] = self._open(address)
         return self._channels[address]
 
-    async def keep_only(self, addresses: set[str]) -> None:
-        """Close the channels to all other addresses; their calls end with CANCELLED."""
-        for address in set(self._channels) - addresses:
-            await self._channels.pop(address).close()
-
     async def close(self) -> None:
-        """Close every channel."""
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        """Close every channel; calls on them end with BackendDown."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()), *self._closing)
         self._channels.clear()
+        self._asked_at.clear()
+
+    def _close_departed(self) -> None:
+        unused_since = self._clock.now() - UNUSED_AFTER_S
+        for address, channel in list(self._channels.items()):
+            if self._asked_at[address] <= unused_since and channel.get_state() not in _CONNECTED:
+                del self._channels[address], self._asked_at[address]
+                task = asyncio.get_running_loop().create_task(channel.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def _open(self, address: str) -> grpc.aio.Channel:
         if self._credentials is not None:

@@ -1,7 +1,9 @@
 """Who calls. The tenant comes from the verified certificate, or from a peer service that may forward it.
 
 Certificate name: a SPIFFE id `spiffe://DOMAIN/tenant/TENANT/...` where there is one, else the common name, which then
-is the tenant too. Without TLS every caller is tenant `default`, unless a peer that may be believed forwards another.
+is the tenant too. Without TLS every caller is tenant `default`, or, where `accept_forwarded` is set, the tenant that it
+forwards. With TLS a forwarded tenant is believed only from the certificate names in `trusted_peers`: from nobody where
+that is empty, and never from a caller without a certificate.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def identify(
     Unauthenticated where one is required and missing.
     """
     name = _certificate_name(peer)
-    if settings.accept_forwarded and metadata.get(TENANT_KEY) and _may_forward(settings, name):
+    if settings.accept_forwarded and metadata.get(TENANT_KEY) and _may_forward(settings, peer, name):
         return Identity(tenant=str(metadata[TENANT_KEY]), principal=str(metadata.get(PRINCIPAL_KEY, "")))
     if name:
         return Identity(tenant=_tenant_of(name), principal=name)
@@ -44,10 +46,10 @@ def identify(
     return Identity(tenant=DEFAULT_TENANT, principal="")
 
 
-def _may_forward(settings: IdentitySettings, name: str) -> bool:
-    if not settings.required and not name:
-        return True
-    return bool(name) and (not settings.trusted_peers or name in settings.trusted_peers)
+def _may_forward(settings: IdentitySettings, peer: Mapping[str, Iterable[bytes]], name: str) -> bool:
+    if name or b"ssl" in peer.get("transport_security_type", ()):
+        return name in settings.trusted_peers
+    return not settings.required
 
 
 def _certificate_name(peer: Mapping[str, Iterable[bytes]]) -> str:

@@ -16,6 +16,11 @@ class Service:
     grpc_name: ClassVar[str] = ""
     """Full name of the gRPC service: mesh.router.v1.RouterService, ..."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it could serve now, asked before it is called SERVING: something may have died since `start`."""
+        return True
+
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the servicer; called once, before the port is bound."""
         raise NotImplementedError

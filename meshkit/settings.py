@@ -118,9 +118,10 @@ class IdentitySettings:
     required: bool = False
     """Refuse callers without a verified identity. Without it they are tenant `default`."""
     accept_forwarded: bool = False
-    """Believe the tenant that a peer service forwards. For services behind the router; never for the router."""
+    """Believe the tenant that a peer service forwards. For services behind the router; never for the router.
+    Without TLS every peer is believed (one machine, loopback); with TLS only those in `trusted_peers`."""
     trusted_peers: tuple[str, ...] = ()
-    """With TLS: certificate names whose forwarded tenant is believed; empty: those of any verified peer."""
+    """With TLS: certificate names whose forwarded tenant is believed, such as the router's; empty: nobody's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

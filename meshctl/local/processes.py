@@ -119,13 +119,22 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _kill(processes: list[psutil.Process]) -> None:
-    """psutil checks the start time itself before it signals."""
+    """psutil checks the start time itself before it signals. An orphan that nobody reaps ends as a zombie."""
     for process in processes:
         try:
             process.kill()
         except psutil.NoSuchProcess:
             pass
-    psutil.wait_procs(processes, timeout=KILL_WAIT_S)
+    deadline = time.monotonic() + KILL_WAIT_S
+    while any(map(_lives, processes)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_of_run(process: psutil.Process, run_dir: Path) -> bool:

@@ -7,7 +7,7 @@ the last-known instances and says so (`is_stale`). Whether they still answer is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,6 +38,8 @@ class Registration:
     """Full name of the gRPC service whose health is asked."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     uses_tls: bool = False
+    is_serving: Callable[[], bool] = lambda: True
+    """Asked with every announcement, so that a registry that forgot a sick instance does not hear that it is well."""
 
 
 class InstanceSet:
@@ -46,26 +48,36 @@ class InstanceSet:
     def __init__(self, service: str) -> None:
         self.service = service
         self.current: tuple[Instance, ...] = ()
-        self.is_stale = False
         self._changed = asyncio.Event()
+        self._fresh = asyncio.Event()
+        self._fresh.set()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `current` is only what was last known."""
+        return not self._fresh.is_set()
 
     def replace(self, instances: tuple[Instance, ...]) -> None:
         """Take what the registry says; an empty answer leaves the last-known instances in place, as stale."""
-        if not instances:
-            self.is_stale = bool(self.current)
+        if self.current and not instances:
+            self.mark_stale()
             return
-        self.is_stale = False
+        self._fresh.set()
         if instances != self.current:
             self.current = instances
             self._wake()
 
     def mark_stale(self) -> None:
         """The registry is away."""
-        self.is_stale = True
+        self._fresh.clear()
 
     async def changed(self) -> None:
         """Return when `current` has changed since this call."""
         await self._changed.wait()
+
+    async def fresh(self) -> None:
+        """Return once `current` is what the registry says."""
+        await self._fresh.wait()
 
     async def non_empty(self) -> tuple[Instance, ...]:
         """Return `current` as soon as there is an instance."""

@@ -41,11 +41,11 @@ class ConsulRegistry:
     async def register(self, registration: Registration) -> None:
         """Announce an instance. While the agent is away this returns within seconds and goes on trying."""
         self._registration = registration
-        is_known = False
+        was_told = False
         with contextlib.suppress(ConsulAway):
             await self._http.put(registration)
-            is_known = True
-        self._keeper = _started(self._keep_registered(registration, is_known))
+            was_told = True
+        self._keeper = _started(self._keep_registered(registration, was_told))
 
     async def deregister(self) -> None:
         registration, self._registration = self._registration, None
@@ -69,18 +69,22 @@ class ConsulRegistry:
         await _ended(self._keeper, *self._watches)
         await self._http.close()
 
-    async def _keep_registered(self, registration: Registration, is_known: bool) -> None:
-        """An agent that restarted without its data, or reaped the service, has forgotten it: tell it again."""
+    async def _keep_registered(self, registration: Registration, was_told: bool) -> None:
+        """An agent that restarted without its data, or reaped the service, has forgotten it: tell it again.
+
+        Until it was told once, an entry with this id is that of the process before, with its metadata.
+        """
+        is_answering = was_told
         while True:
-            await self._clock.sleep(_CONFIRM_EVERY_S if is_known else _RETRY_EVERY_S)
+            await self._clock.sleep(_CONFIRM_EVERY_S if is_answering else _RETRY_EVERY_S)
             try:
-                is_known = registration.id in await self._http.own_ids()
-                if not is_known:
+                if not was_told or registration.id not in await self._http.own_ids():
                     await self._http.put(registration)
-                    is_known = True
+                    was_told = True
                     _log.info(names.LOG_REGISTERED_AGAIN, instance=registration.id)
+                is_answering = True
             except ConsulAway:
-                is_known = False
+                is_answering = False
 
     async def _follow(self, instances: InstanceSet) -> None:
         index: str | None = None

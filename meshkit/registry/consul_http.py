@@ -18,6 +18,7 @@ import consul.aio
 from consul.callback import CB
 
 from meshkit.registry.base import Instance, Registration
+from meshkit.registry.health_row import instance_of
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ async def _or_away(request: Awaitable[T]) -> T:
 
 async def _parsed(service: str, request: Awaitable[Any]) -> tuple[str | None, tuple[Instance, ...]]:
     index, rows = await request
-    found = sorted((_instance_of(service, row) for row in rows), key=lambda instance: instance.id)
+    found = sorted((instance_of(service, row) for row in rows), key=lambda instance: instance.id)
     return (None if index in (None, "0") else str(index)), tuple(found)
 
 
@@ -124,18 +125,6 @@ def _check_of(registration: Registration, interval_s: float) -> dict[str, Any]:
         "GRPCUseTLS": registration.uses_tls,
         "Interval": f"{interval_s:g}s",
         "Timeout": "2s",
-        "Status": "passing",
+        "Status": "passing" if registration.is_serving() else "critical",
         "DeregisterCriticalServiceAfter": f"{_FORGET_AFTER_S}s",
     }
-
-
-def _instance_of(service: str, row: dict[str, Any]) -> Instance:
-    entry = row["Service"]
-    host = entry["Address"] or row["Node"]["Address"]
-    return Instance(
-        id=entry["ID"],
-        service=service,
-        address=f"{host}:{entry['Port']}",
-        metadata=dict(entry.get("Meta") or {}),
-        is_passing=all(check["Status"] != "critical" for check in row["Checks"]),
-    )

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshkit.clock import Clock
+from meshkit.telemetry import logs, names
 from services.console.spans import IncomingSpan
 from services.console.store import StoreFull
 
 QUEUE_FULL, CAP, DISK, INVALID = "queue_full", "cap", "disk", "invalid"
 DROP_REASONS = (QUEUE_FULL, CAP, DISK, INVALID)
 _HOUSEKEEPING_S = 60.0
+_log = logs.get_logger(__name__)
 
 
 class SpanStore(Protocol):
@@ -83,7 +85,7 @@ class Intake:
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._retry_at = 0.0
-        self._swept_at = clock.now()
+        self._sweep_at = clock.now()
         self.file_bytes = 0
         self.tally = Tally()
 
@@ -118,13 +120,14 @@ class Intake:
 
     async def run(self) -> None:
         """Write until cancelled. Batches wait `flush_interval_s`, so that a busy mesh is written in large ones."""
-        await self._in_thread(lambda: self._store.keep_caps(wall_s=self._clock.wall()))
         while True:
-            await self._wait_for_spans()
-            await self.flush()
-            if self._clock.now() - self._swept_at > _HOUSEKEEPING_S:
-                self._swept_at = self._clock.now()
-                await self._in_thread(lambda: self._store.keep_caps(wall_s=self._clock.wall()))
+            try:
+                await self._sweep_if_due()
+                await self._wait_for_spans()
+                await self.flush()
+            except Exception as problem:
+                _log.error(names.LOG_CONSOLE_WRITER_FAILED, stack=problem)
+                await self._clock.sleep(self._limits.retry_s)
 
     async def flush(self) -> None:
         """Write all that is queued now."""
@@ -141,6 +144,11 @@ class Intake:
         await self.flush()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
         self._thread.shutdown(wait=True)
+
+    async def _sweep_if_due(self) -> None:
+        if self._clock.now() >= self._sweep_at:
+            self._sweep_at = self._clock.now() + _HOUSEKEEPING_S
+            await self._in_thread(lambda: self._store.keep_caps(wall_s=self._clock.wall()))
 
     async def _wait_for_spans(self) -> None:
         try:
@@ -186,6 +194,9 @@ class Intake:
             self._retry_at = self._clock.now() + self._limits.retry_s
             self._lost(DISK, batch, str(problem))
             return None
+        except Exception as problem:
+            self._lost(INVALID, batch, f"{type(problem).__name__}: {problem}")
+            raise
         self.file_bytes = self._store.file_bytes()
         return result
 

@@ -25,6 +25,8 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 FORWARDED = (("x-mesh-tenant", "acme"), ("x-mesh-principal", "bot"))
 PROMPTLY_S = 0.5
+WIRE_ROUNDING_S = 0.02
+"""gRPC sends a time-out as a few digits with a unit, rounded up: 1 s may arrive as 1.01 s."""
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +88,7 @@ async def test_the_cap_bounds_a_longer_deadline():
     seen = Seen()
     async with chain(Probe(lookup=seen), timeout_s=1) as stub:
         await stub.Lookup(asked_for("x"), timeout=60)
-    assert seen.remaining_s <= 1
+    assert seen.remaining_s <= 1 + WIRE_ROUNDING_S
 
 
 async def test_no_deadline_stays_none():
@@ -315,7 +317,7 @@ async def test_a_call_on_a_channel_that_is_closed_under_it_is_the_peers_failure_
     async with running_probe(Probe(lookup=endless.lookup, follow=endless.silent)) as address:
         going = asyncio.create_task(one(cache_grpc.CacheServiceStub(pool.get(address))))
         await endless.begun()
-        await pool.keep_only(set())
+        await pool.close()
         with pytest.raises(errors.BackendDown):
             await asyncio.wait_for(going, PATIENCE_S)
 

@@ -215,7 +215,7 @@ async def test_a_message_of_countless_fields_holds_the_loop_no_longer_than_its_p
     assert took_s < 1
 
 
-async def test_an_expired_deadline_ends_at_once_and_the_service_lives_on():
+async def test_an_expired_deadline_is_known_to_the_caller_at_once_and_the_service_lives_on():
     async with probe_stub() as stub:
         await stub.Lookup(asked_for("warm"), timeout=5)
         begun = time.perf_counter()

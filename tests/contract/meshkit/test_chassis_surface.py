@@ -194,3 +194,50 @@ def test_the_chassis_is_made_of_what_the_settings_name(tmp_path):
     chassis = asyncio.run(build())
     assert isinstance(chassis.registry, FileRegistry)
     assert chassis.version
+
+
+async def test_a_service_that_lost_its_readiness_while_it_was_being_registered_is_not_called_serving():
+    class Fragile(Probe):
+        is_alive = True
+
+        @property
+        def is_ready(self):
+            return self.is_alive
+
+    class Slow(FakeRegistry):
+        async def register(self, registration):
+            probe.is_alive = False
+            await chassis.health.set_serving(False)
+            await super().register(registration)
+
+    probe, settings = Fragile(), loopback()
+    chassis = test_chassis(settings, Fragile)
+    chassis = replace(chassis, registry=Slow())
+    server = Server(settings, chassis, probe)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        assert await health_of(channel, Probe.grpc_name) == NOT_SERVING
+    await server.close()
+
+
+async def test_a_service_that_is_not_ready_after_its_start_is_registered_and_not_called_serving():
+    class NeverReady(Probe):
+        is_ready = False
+
+    async with running_probe(NeverReady()) as address, grpc.aio.insecure_channel(address) as channel:
+        assert await health_of(channel, Probe.grpc_name) == NOT_SERVING
+
+
+async def test_what_is_registered_says_whether_it_serves():
+    class Recording(FakeRegistry):
+        async def register(self, registration):
+            self.registration = registration
+
+    settings, registry = loopback(), Recording()
+    chassis = replace(test_chassis(settings, Probe), registry=registry)
+    server = Server(settings, chassis, Probe())
+    await server.start()
+    assert registry.registration.is_serving()
+    await chassis.health.set_serving(False)
+    assert not registry.registration.is_serving()
+    await server.close()

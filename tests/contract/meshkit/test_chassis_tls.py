@@ -77,7 +77,7 @@ async def test_tenant_and_principal_come_from_the_certificate(
 # accept_forwarded, trusted_peers, caller, tenant that is believed
 FORWARDING = [
     (False, (), ROUTER, ROUTER),
-    (True, (), ROUTER, "acme"),
+    (True, (), ROUTER, ROUTER),
     (True, (ROUTER,), ROUTER, "acme"),
     (True, (ROUTER,), "spiffe://mesh/service/other", "spiffe://mesh/service/other"),
 ]
@@ -91,6 +91,19 @@ async def test_a_forwarded_tenant_is_believed_only_from_whom_the_settings_trust(
     async with served(identity) as (address, seen, _), caller(authority, address, "", who) as stub:
         await stub.Lookup(asked_for("x"), timeout=5, metadata=FORWARDED)
     assert seen.call.tenant == tenant
+
+
+async def test_behind_tls_without_client_certificates_nobodys_forwarded_tenant_is_believed(authority, tmp_path):
+    certificate, key = authority.issue("server").write(tmp_path, "server")
+    server = ServerSettings(tls_certificate=certificate, tls_key=key)
+    seen = Seen()
+    settings = ServiceSettings(server=server, identity=IdentitySettings(accept_forwarded=True))
+    async with (
+        running_probe(Probe(lookup=seen), settings) as address,
+        caller(authority, address, "", ROUTER) as stub,
+    ):
+        await stub.Lookup(asked_for("x"), timeout=5, metadata=FORWARDED)
+    assert seen.call.tenant == "default"
 
 
 async def test_a_caller_without_a_certificate_does_not_get_in(served, authority):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from meshkit.clock import SystemClock
 from meshkit.testing import FakeClock
-from services.console.intake import CAP, DISK, QUEUE_FULL, Intake, Limits
+from services.console.intake import CAP, DISK, INVALID, QUEUE_FULL, Intake, Limits
 from services.console.spans import IncomingSpan
 from services.console.store import StoreFull
 from tests.support.otlp_spans import MadeSpan
@@ -142,3 +142,32 @@ async def test_closing_writes_what_is_queued() -> None:
         intake.offer(SPANS[0])
         await asyncio.sleep(0)
     assert (intake.tally.stored, store.is_closed) == (1, True)
+
+
+async def test_a_failure_that_nobody_foresaw_costs_its_batch_and_not_the_writer(caplog) -> None:
+    store = FakeStore()
+    store.problem = RuntimeError("a bug")
+    intake = Intake(store, Limits(flush_interval_s=0, retry_s=0), SystemClock())
+    async with running(intake):
+        intake.offer(SPANS[0])
+        await until_empty(intake)
+        store.problem = None
+        intake.offer(SPANS[1])
+        await until_empty(intake)
+    assert (intake.tally.stored, intake.tally.dropped) == (1, {INVALID: 1})
+    (record,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert record.message == "console.writer_failed"
+
+
+async def test_a_failing_clean_up_does_not_end_the_writer() -> None:
+    class Unclean(FakeStore):
+        def keep_caps(self, *, wall_s: float) -> None:
+            raise RuntimeError("a bug")
+
+    store = Unclean()
+    intake = Intake(store, Limits(flush_interval_s=0, retry_s=0), SystemClock())
+    async with running(intake):
+        for span in SPANS[:2]:
+            intake.offer(span)
+            await until_empty(intake)
+    assert intake.tally.stored == 2

@@ -140,20 +140,20 @@ def test_the_file_stays_below_its_cap_and_the_oldest_traces_go_first(path: Path,
     caps = Caps(max_bytes=SMALLEST_CAP_BYTES)
     store = Store(path, caps)
     largest, stored = 0, 0
-    for start in range(1, 3001, 50):
+    for start in range(1, 1501, 50):
         stored += fill(store, range(start, start + 50))
         largest = max(largest, store.file_bytes())
     kept = ids(reader, replace(EVER, limit=10_000))
-    assert stored == 3000 * 8
+    assert stored == 1500 * 8
     assert caps.max_bytes // 2 < largest <= caps.max_bytes
-    assert kept == list(range(3000, 3000 - len(kept), -1))
-    assert 100 < len(kept) < 3000
+    assert kept == list(range(1500, 1500 - len(kept), -1))
+    assert 100 < len(kept) < 1500
     store.close()
 
 
 def test_one_endless_trace_is_evicted_rather_than_let_over_the_cap(path: Path) -> None:
     store = Store(path, Caps(max_bytes=SMALLEST_CAP_BYTES))
-    for turn in range(30):
+    for turn in range(16):
         made = [MadeSpan(span=turn * 500 + n, tags={"text": "x" * 600}) for n in range(1, 501)]
         write(store, *made)
         assert store.file_bytes() <= SMALLEST_CAP_BYTES

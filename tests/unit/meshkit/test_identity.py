@@ -8,6 +8,9 @@ SPIFFE = "x509_subject_alternative_name"
 NAME = "x509_common_name"
 FORWARDED = {"x-mesh-tenant": "acme", "x-mesh-principal": "bot"}
 ACME = Identity(tenant="acme", principal="bot")
+SVC = Identity(tenant="svc", principal="svc")
+TLS = {"transport_security_type": [b"ssl"]}
+INSECURE = {"transport_security_type": [b"insecure"]}
 DEFAULT = Identity(tenant="default", principal="")
 
 # settings, auth context, metadata, identity (None: refused)
@@ -19,8 +22,13 @@ TABLE = [
     ({"accept_forwarded": True}, {}, {"x-mesh-tenant": "acme"}, Identity(tenant="acme", principal="")),
     ({"required": True}, {}, {}, None),
     ({"required": True, "accept_forwarded": True}, {}, FORWARDED, None),
-    ({"required": True}, {NAME: [b"svc"]}, FORWARDED, Identity(tenant="svc", principal="svc")),
-    ({"required": True, "accept_forwarded": True}, {NAME: [b"svc"]}, FORWARDED, ACME),
+    ({"required": True}, {NAME: [b"svc"]}, FORWARDED, SVC),
+    ({"required": True, "accept_forwarded": True}, {NAME: [b"svc"]}, FORWARDED, SVC),
+    ({"accept_forwarded": True}, {NAME: [b"svc"]}, FORWARDED, SVC),
+    ({"accept_forwarded": True}, TLS, FORWARDED, DEFAULT),
+    ({"accept_forwarded": True, "trusted_peers": ("svc",)}, TLS, FORWARDED, DEFAULT),
+    ({"accept_forwarded": True}, INSECURE, FORWARDED, ACME),
+    ({"accept_forwarded": True, "trusted_peers": ("svc",)}, INSECURE, FORWARDED, ACME),
     ({"accept_forwarded": True, "trusted_peers": ("svc",)}, {NAME: [b"svc"]}, FORWARDED, ACME),
     (
         {"accept_forwarded": True, "trusted_peers": ("svc",)},

@@ -42,3 +42,16 @@ async def test_the_first_instance_is_awaited():
     known.replace((A,))
     assert await asyncio.wait_for(waiting, 1) == (A,)
     assert await known.non_empty() == (A,)
+
+
+async def test_an_answer_of_the_registry_is_awaited_also_when_it_brings_nothing_new():
+    known = InstanceSet("s")
+    known.replace((A,))
+    await asyncio.wait_for(known.fresh(), 1)
+    known.mark_stale()
+    waiting = asyncio.create_task(known.fresh())
+    known.replace(())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    known.replace((A,))
+    await asyncio.wait_for(waiting, 1)

@@ -52,22 +52,22 @@ class ServerSettings:
     """With it, callers must show a certificate, and it is their identity."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.host), "host must not be empty")
+        require(bool(self.host), "host must not be empty")
         for name in ("port", "metrics_port"):
-            _require(0 <= getattr(self, name) <= 65535, f"{name} must be in 0..65535")
-        _require(
+            require(0 <= getattr(self, name) <= 65535, f"{name} must be in 0..65535")
+        require(
             0 < self.max_message_bytes <= LARGEST_MESSAGE_BYTES,
             f"max_message_bytes must be in 1..{LARGEST_MESSAGE_BYTES}",
         )
-        _require(self.drain_wait_s >= 0 and self.drain_timeout_s >= 0, "drain_wait_s and drain_timeout_s must be >= 0")
+        require(self.drain_wait_s >= 0 and self.drain_timeout_s >= 0, "drain_wait_s and drain_timeout_s must be >= 0")
         has_pair = (self.tls_certificate is None) == (self.tls_key is None)
-        _require(has_pair, "tls_certificate and tls_key must be set together")
-        _require(
+        require(has_pair, "tls_certificate and tls_key must be set together")
+        require(
             self.tls_client_ca is None or self.tls_key is not None, "tls_client_ca needs tls_certificate and tls_key"
         )
         for name in ("tls_certificate", "tls_key", "tls_client_ca"):
             path = getattr(self, name)
-            _require(path is None or path.is_file(), f"{name} must name a file: {path} is none")
+            require(path is None or path.is_file(), f"{name} must name a file: {path} is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +86,11 @@ class RegistrySettings:
     """How often Consul asks for health; 1 s is its floor."""
 
     def __post_init__(self) -> None:
-        _require(self.kind in REGISTRY_KINDS, f"kind must be one of {', '.join(REGISTRY_KINDS)}")
-        _require(self.consul_url.startswith(("http://", "https://")), "consul_url must start with http:// or https://")
+        require(self.kind in REGISTRY_KINDS, f"kind must be one of {', '.join(REGISTRY_KINDS)}")
+        require(self.consul_url.startswith(("http://", "https://")), "consul_url must start with http:// or https://")
         token = self.consul_token_file
-        _require(token is None or token.is_file(), f"consul_token_file must name a file: {token} is none")
-        _require(self.check_interval_s >= 1, "check_interval_s must be at least 1")
+        require(token is None or token.is_file(), f"consul_token_file must name a file: {token} is none")
+        require(self.check_interval_s >= 1, "check_interval_s must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,8 @@ class TelemetrySettings:
     environment: str = "local"
 
     def __post_init__(self) -> None:
-        _require(0 <= self.trace_sample_ratio <= 1, "trace_sample_ratio must be in [0, 1]")
-        _require(self.log_level in LOG_LEVELS, f"log_level must be one of {', '.join(LOG_LEVELS)}")
+        require(0 <= self.trace_sample_ratio <= 1, "trace_sample_ratio must be in [0, 1]")
+        require(self.log_level in LOG_LEVELS, f"log_level must be one of {', '.join(LOG_LEVELS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +134,7 @@ class ServiceSettings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
 
 
-def _require(holds: bool, rule: str) -> None:
+def require(holds: bool, rule: str) -> None:
+    """For `__post_init__` of settings: raise the ValueError that the loader turns into a SettingsError."""
     if not holds:
         raise ValueError(rule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings
+from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
 
 _MIB = 1024 * 1024
 _URL_SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
@@ -19,8 +19,8 @@ class L1Settings:
     ttl_s: float = 300.0
 
     def __post_init__(self) -> None:
-        _require(self.budget_bytes > 0, "l1.budget_bytes must be over 0")
-        _require(self.ttl_s > 0, "l1.ttl_s must be over 0")
+        require(self.budget_bytes > 0, "l1.budget_bytes must be over 0")
+        require(self.ttl_s > 0, "l1.ttl_s must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,11 @@ class L2Settings:
     queue_bytes: int = 64 * _MIB
 
     def __post_init__(self) -> None:
-        _require(not self.url or self.url.startswith(_URL_SCHEMES), f"l2.url must start with one of {_URL_SCHEMES}")
+        require(not self.url or self.url.startswith(_URL_SCHEMES), f"l2.url must start with one of {_URL_SCHEMES}")
         for name in ("ttl_s", "timeout_s", "write_timeout_s", "max_connections", "failure_limit", "first_rest_s"):
-            _require(getattr(self, name) > 0, f"l2.{name} must be over 0")
-        _require(self.longest_rest_s >= self.first_rest_s, "l2.longest_rest_s must not be under l2.first_rest_s")
-        _require(self.queue_entries > 0 and self.queue_bytes > 0, "l2.queue_entries and l2.queue_bytes must be over 0")
+            require(getattr(self, name) > 0, f"l2.{name} must be over 0")
+        require(self.longest_rest_s >= self.first_rest_s, "l2.longest_rest_s must not be under l2.first_rest_s")
+        require(self.queue_entries > 0 and self.queue_bytes > 0, "l2.queue_entries and l2.queue_bytes must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +68,11 @@ class EntrySettings:
     max_tag_bytes: int = 128
 
     def __post_init__(self) -> None:
-        _require(self.max_bytes > 0, "entry.max_bytes must be over 0")
-        _require(self.max_ttl_s > 0, "entry.max_ttl_s must be over 0")
-        _require(0 <= self.ttl_jitter < 1, "entry.ttl_jitter must be in [0, 1)")
-        _require(self.max_tags >= 0, "entry.max_tags must not be negative")
-        _require(self.max_tag_bytes > 0, "entry.max_tag_bytes must be over 0")
+        require(self.max_bytes > 0, "entry.max_bytes must be over 0")
+        require(self.max_ttl_s > 0, "entry.max_ttl_s must be over 0")
+        require(0 <= self.ttl_jitter < 1, "entry.ttl_jitter must be in [0, 1)")
+        require(self.max_tags >= 0, "entry.max_tags must not be negative")
+        require(self.max_tag_bytes > 0, "entry.max_tag_bytes must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +84,3 @@ class CacheSettings(ServiceSettings):
     l1: L1Settings = field(default_factory=L1Settings)
     l2: L2Settings = field(default_factory=L2Settings)
     entry: EntrySettings = field(default_factory=EntrySettings)
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ValueError(problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings
+from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,9 @@ class LimitSettings:
     max_batch: int = 64
 
     def __post_init__(self) -> None:
-        _require(self.max_protect >= 0, "limits.max_protect must not be negative")
-        _require(self.max_protect_bytes > 0, "limits.max_protect_bytes must be over 0")
-        _require(self.max_batch > 0, "limits.max_batch must be over 0")
+        require(self.max_protect >= 0, "limits.max_protect must not be negative")
+        require(self.max_protect_bytes > 0, "limits.max_protect_bytes must be over 0")
+        require(self.max_batch > 0, "limits.max_batch must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ class WorkSettings:
     """Large prompts at a time."""
 
     def __post_init__(self) -> None:
-        _require(self.offload_chars >= 0, "work.offload_chars must not be negative")
-        _require(self.concurrency > 0, "work.concurrency must be over 0")
+        require(self.offload_chars >= 0, "work.offload_chars must not be negative")
+        require(self.concurrency > 0, "work.concurrency must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class CountingSettings:
     """Longest wait for an instance of the model to count; then the count is an estimate."""
 
     def __post_init__(self) -> None:
-        _require(self.timeout_s > 0, "counting.timeout_s must be over 0")
+        require(self.timeout_s > 0, "counting.timeout_s must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,3 @@ class CompressorSettings(ServiceSettings):
     limits: LimitSettings = field(default_factory=LimitSettings)
     work: WorkSettings = field(default_factory=WorkSettings)
     counting: CountingSettings = field(default_factory=CountingSettings)
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ValueError(problem)

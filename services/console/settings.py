@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshkit.settings import ServerSettings, ServiceSettings
+from meshkit.settings import ServerSettings, ServiceSettings, require
 from services.console.caps import SMALLEST_CAP_BYTES
 
 _MIB = 1024 * 1024
@@ -21,8 +21,8 @@ class HttpSettings:
     """A search that takes longer is given up."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.port <= 65535, "http.port must be in 0..65535")
-        _require(self.longest_read_s > 0, "http.longest_read_s must be over 0")
+        require(0 <= self.port <= 65535, "http.port must be in 0..65535")
+        require(self.longest_read_s > 0, "http.longest_read_s must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,8 @@ class StoreSettings:
     """Traces that arrived longer ago are deleted."""
 
     def __post_init__(self) -> None:
-        _require(self.max_bytes >= SMALLEST_CAP_BYTES, f"store.max_bytes must be at least {SMALLEST_CAP_BYTES}")
-        _require(self.max_age_s > 0, "store.max_age_s must be over 0")
+        require(self.max_bytes >= SMALLEST_CAP_BYTES, f"store.max_bytes must be at least {SMALLEST_CAP_BYTES}")
+        require(self.max_age_s > 0, "store.max_age_s must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,8 @@ class IntakeSettings:
     flush_interval_s: float = 0.2
 
     def __post_init__(self) -> None:
-        _require(self.queue_spans > 0 and self.queue_bytes > 0, "intake.queue_spans and queue_bytes must be over 0")
-        _require(self.flush_interval_s >= 0, "intake.flush_interval_s must not be negative")
+        require(self.queue_spans > 0 and self.queue_bytes > 0, "intake.queue_spans and queue_bytes must be over 0")
+        require(self.flush_interval_s >= 0, "intake.flush_interval_s must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,4 @@ class ConsoleSettings(ServiceSettings):
     intake: IntakeSettings = field(default_factory=IntakeSettings)
 
     def __post_init__(self) -> None:
-        _require(not self.telemetry.otlp_endpoint, "telemetry.otlp_endpoint must be empty: the console sends no traces")
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ValueError(problem)
+        require(not self.telemetry.otlp_endpoint, "telemetry.otlp_endpoint must be empty: the console sends no traces")

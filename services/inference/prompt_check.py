@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshkit.errors import InvalidRequest, NotBuilt
-from meshkit.limits import MAX_TURNS, check_characters, check_count, check_token_ids
+from meshkit.limits import MAX_TURNS, check_characters, check_count, check_fits_context, check_token_ids
 from services.inference.requests import Prompt, Turn
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -23,13 +23,11 @@ def check_prompt(prompt: Prompt, *, context_tokens: int, vocabulary_size: int) -
         raise InvalidRequest("is empty", field="prompt", limit="one of messages, text, token_ids")
 
 
-def check_prompt_tokens(count: int, context_tokens: int, about: str = "") -> None:
-    """Raise InvalidRequest for a prompt that leaves no room for an answer. `about` goes before the count."""
-    if count == 0 and not about:
+def check_prompt_tokens(count: int, context_tokens: int) -> None:
+    """Raise InvalidRequest for a prompt of no tokens, or one that leaves no room for an answer."""
+    if count == 0:
         raise InvalidRequest("has no tokens", field="prompt", limit="at least 1 token")
-    if count >= context_tokens:
-        limit = f"context of {context_tokens} tokens, one of them for the answer"
-        raise InvalidRequest(f"the prompt has {about}{count} tokens", field="prompt", limit=limit)
+    check_fits_context(count, context_tokens)
 
 
 def _check_ids(ids: tuple[int, ...], context_tokens: int, vocabulary_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings
+from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
 
 ENGINE_KINDS = ("deepspeed", "echo")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -55,14 +55,14 @@ class EngineSettings:
     """Pace of one echoed sequence; 0: at once."""
 
     def __post_init__(self) -> None:
-        _require(self.kind in ENGINE_KINDS, f"engine.kind must be one of {', '.join(ENGINE_KINDS)}")
-        _require(self.dtype in DTYPES, f"engine.dtype must be one of {', '.join(DTYPES)}")
-        _require(self.device in ("auto", "cpu", "cuda"), "engine.device must be one of auto, cpu, cuda")
+        require(self.kind in ENGINE_KINDS, f"engine.kind must be one of {', '.join(ENGINE_KINDS)}")
+        require(self.dtype in DTYPES, f"engine.dtype must be one of {', '.join(DTYPES)}")
+        require(self.device in ("auto", "cpu", "cuda"), "engine.device must be one of auto, cpu, cuda")
         for name in ("kv_tokens", "max_sequences", "step_tokens"):
-            _require(getattr(self, name) > 0, f"engine.{name} must be over 0")
+            require(getattr(self, name) > 0, f"engine.{name} must be over 0")
         for name in ("tensor_parallel_size", "threads_per_rank", "context_tokens", "max_waiting_sequences"):
-            _require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
-        _require(self.echo_tokens_per_s >= 0, "engine.echo_tokens_per_s must not be negative")
+            require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
+        require(self.echo_tokens_per_s >= 0, "engine.echo_tokens_per_s must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +80,11 @@ class WatchdogSettings:
     longest_backoff_s: float = 30.0
 
     def __post_init__(self) -> None:
-        _require(self.silence_s >= 1.5, "watchdog.silence_s must be at least 1.5: an idle engine speaks every 1 s")
-        _require(self.longest_step_s >= self.silence_s, "watchdog.longest_step_s must not be under watchdog.silence_s")
+        require(self.silence_s >= 1.5, "watchdog.silence_s must be at least 1.5: an idle engine speaks every 1 s")
+        require(self.longest_step_s >= self.silence_s, "watchdog.longest_step_s must not be under watchdog.silence_s")
         for name in ("start_timeout_s", "first_backoff_s"):
-            _require(getattr(self, name) > 0, f"watchdog.{name} must be over 0")
-        _require(self.longest_backoff_s >= self.first_backoff_s, "watchdog.longest_backoff_s is under the first")
+            require(getattr(self, name) > 0, f"watchdog.{name} must be over 0")
+        require(self.longest_backoff_s >= self.first_backoff_s, "watchdog.longest_backoff_s is under the first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +99,9 @@ class StreamSettings:
     """For requests without max_tokens, as far as the context allows."""
 
     def __post_init__(self) -> None:
-        _require(self.flush_interval_s >= 0, "stream.flush_interval_s must not be negative")
-        _require(self.flush_tokens > 0, "stream.flush_tokens must be over 0")
-        _require(self.default_max_tokens > 0, "stream.default_max_tokens must be over 0")
+        require(self.flush_interval_s >= 0, "stream.flush_interval_s must not be negative")
+        require(self.flush_tokens > 0, "stream.flush_tokens must be over 0")
+        require(self.default_max_tokens > 0, "stream.default_max_tokens must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class InferenceSettings(ServiceSettings):
     stream: StreamSettings = field(default_factory=StreamSettings)
 
     def __post_init__(self) -> None:
-        _require(bool(self.model.source) or self.engine.kind == "echo", "model.source is empty: name a model to serve")
+        require(bool(self.model.source) or self.engine.kind == "echo", "model.source is empty: name a model to serve")
 
     @property
     def model_name(self) -> str:
@@ -125,8 +125,3 @@ class InferenceSettings(ServiceSettings):
             return self.model.name
         last_part = self.model.source.rpartition(":")[2].partition("@")[0]
         return Path(last_part).name.removesuffix(".gguf") or "echo"
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ValueError(problem)

@@ -97,7 +97,9 @@ async def _check_rough_length(prompt: Prompt, text: TextModel, context_tokens: i
     """Refuse a prompt that is far too long without tokenising all of it, which may take a quarter of a second."""
     texts = [prompt.text or "", *(turn.content for turn in prompt.turns or ())]
     if sum(len(part) for part in texts) > SUSPICIOUS_CHARACTERS_PER_TOKEN * context_tokens:
-        check_prompt_tokens(await asyncio.to_thread(text.token_floor, texts, context_tokens), context_tokens, "over ")
+        limits.check_fits_context(
+            await asyncio.to_thread(text.token_floor, texts, context_tokens), context_tokens, "over "
+        )
 
 
 def _check_what_is_built(request: GenerationRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -52,14 +53,11 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[router_service_pb2.GenerateEvent]:
         question = question_of(request, current_call(), self._limits)
-        events = self._answering.answer(question)
         seq = 0
-        try:
+        async with contextlib.aclosing(self._answering.answer(question)) as events:
             async for event in events:
                 yield event_message(seq, event)
                 seq += 1
-        finally:
-            await events.aclose()
 
     async def GenerateOnce(
         self, request: router_service_pb2.GenerateRequest, context: Any
@@ -67,8 +65,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         question = question_of(request, current_call(), self._limits)
         answers: dict[int, common_pb2.Delta] = defaultdict(common_pb2.Delta)
         response = router_service_pb2.GenerateOnceResponse()
-        events = self._answering.answer(question)
-        try:
+        async with contextlib.aclosing(self._answering.answer(question)) as events:
             async for event in events:
                 if isinstance(event, Piece):
                     _append(answers[event.index], event)
@@ -76,8 +73,6 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
                     response.accepted.CopyFrom(accepted_message(event))
                 elif isinstance(event, Finished):
                     response.finished.CopyFrom(finished_message(event))
-        finally:
-            await events.aclose()
         response.answers.extend(answer for _, answer in sorted(answers.items()))
         response.text = answers[0].text
         return response

@@ -54,7 +54,7 @@ class Routers:
             self._decided.popitem(last=False)
 
     def stub(self, instance: Instance) -> router_service_pb2_grpc.RouterServiceAsyncStub:
-        return router_service_pb2_grpc.RouterServiceStub(self._channels.get(instance.address))
+        return self._channels.stub(router_service_pb2_grpc.RouterServiceStub, instance.address)
 
     async def close(self) -> None:
         await self._channels.close()

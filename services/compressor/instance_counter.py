@@ -46,7 +46,7 @@ class InstanceCounters:
         return instance.metadata.get("model", "") == model and not self._picker.is_resting(instance)
 
     async def _ask(self, instance: Instance, prompt: common_pb2.Prompt) -> int:
-        stub = InferenceServiceStub(self._channels.get(instance.address))
+        stub = self._channels.stub(InferenceServiceStub, instance.address)
         request = inference_pb.TokenizeRequest(prompt=prompt, count_only=True)
         try:
             reply = await self._calls.unary(stub.Tokenize, request, timeout_s=self._patience_s(), peer=instance.address)

@@ -175,9 +175,12 @@ class Answering:
         finally:
             await cancel_and_wait(pump)
         finished = self._finished(job, relay, timings)
-        self._observer.finished(job.question, accepted, finished)
         commit = self._begin_commit(job.question, found, relay, accepted, finished)
-        yield finished
+        try:
+            yield finished
+        finally:
+            # Behind the event: the caller does not wait for metrics and logs.
+            self._observer.finished(job.question, accepted, finished)
         if commit is not None:
             await self._commits.settle(commit)
 
@@ -207,8 +210,10 @@ class Answering:
             cost=bill_of_hit(answer.cost_micro_usd),
             trace_id=question.trace_id,
         )
-        self._observer.finished(question, accepted, finished)
-        yield finished
+        try:
+            yield finished
+        finally:
+            self._observer.finished(question, accepted, finished)
 
     def _begin_commit(
         self, question: Question, found: Found | None, relay: Relay, accepted: Accepted, finished: Finished

@@ -80,7 +80,7 @@ class CacheClient:
         return reply
 
     def _stub(self, instance: Instance) -> Any:
-        return cache_service_pb2_grpc.CacheServiceStub(self._channels.get(instance.address))
+        return self._channels.stub(cache_service_pb2_grpc.CacheServiceStub, instance.address)
 
     def _key(
         self, request: router_service_pb2.GenerateRequest, question: Question, model: Model

@@ -14,11 +14,11 @@ from services.router.settings import LimitSettings
 
 _MAX_NAME_CHARACTERS = 256
 _MAX_LABELS = 16
-_ENUMS: dict[str, tuple[str, Any]] = {
-    "cache.mode": ("cache", common_pb2.CacheMode),
-    "cache.scope": ("cache", common_pb2.CacheScope),
-    "compression.mode": ("compression", common_pb2.CompressionMode),
-}
+_PRIORITY = limits.Range(field="route.priority", low=-10, high=10)
+_FROZEN_PREFIX = limits.Range(field="compression.frozen_prefix", low=0, high=2**31 - 1)
+_CACHE_MODES = frozenset(common_pb2.CacheMode.values())
+_CACHE_SCOPES = frozenset(common_pb2.CacheScope.values())
+_COMPRESSION_MODES = frozenset(common_pb2.CompressionMode.values())
 
 
 def check_prompt(prompt: common_pb2.Prompt, allowed: LimitSettings) -> None:
@@ -44,9 +44,11 @@ def check_options(request: router_service_pb2.GenerateRequest) -> None:
     limits.check_sampling(request.sampling)
     limits.check_stopping(request.stopping)
     limits.check_output(request.output)
-    limits.Range(field="route.priority", low=-10, high=10).check(request.route.priority)
-    limits.Range(field="compression.frozen_prefix", low=0, high=2**31 - 1).check(request.compression.frozen_prefix)
-    _check_enums(request)
+    _PRIORITY.check(request.route.priority)
+    _FROZEN_PREFIX.check(request.compression.frozen_prefix)
+    _check_known("cache.mode", request.cache.mode, _CACHE_MODES, common_pb2.CacheMode)
+    _check_known("cache.scope", request.cache.scope, _CACHE_SCOPES, common_pb2.CacheScope)
+    _check_known("compression.mode", request.compression.mode, _COMPRESSION_MODES, common_pb2.CompressionMode)
     _check_names(request)
     for group, field in (("slo", "ttft"), ("slo", "tpot"), ("slo", "e2e"), ("cache", "max_age"), ("cache", "ttl")):
         value = seconds(getattr(request, group), field)
@@ -74,11 +76,9 @@ def _says_something(turn: common_pb2.Message) -> bool:
     return bool(turn.content or turn.tool_calls)
 
 
-def _check_enums(request: router_service_pb2.GenerateRequest) -> None:
-    for path, (group, kind) in _ENUMS.items():
-        number = getattr(getattr(request, group), path.partition(".")[2])
-        if number not in kind.values():
-            raise InvalidRequest(f"{number} is not known", field=path, limit=f"one of {', '.join(kind.keys())}")
+def _check_known(field: str, number: int, known: frozenset[int], kind: Any) -> None:
+    if number not in known:
+        raise InvalidRequest(f"{number} is not known", field=field, limit=f"one of {', '.join(kind.keys())}")
 
 
 def _check_names(request: router_service_pb2.GenerateRequest) -> None:

@@ -40,7 +40,7 @@ class CompressorClient:
             session_id=request.session_id,
         )
         instance = pick_rested(self._picker)
-        stub = compressor_service_pb2_grpc.CompressorServiceStub(self._channels.get(instance.address))
+        stub = self._channels.stub(compressor_service_pb2_grpc.CompressorServiceStub, instance.address)
         try:
             reply = await self._calls.unary(stub.Compress, message, timeout_s=self._timeout_s, peer=instance.id)
         except (BackendDown, DeadlineExceeded):

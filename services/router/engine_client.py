@@ -53,7 +53,7 @@ class EngineClient:
 
     def stub(self, instance: Instance) -> Any:
         """The instance's stub."""
-        return inference_service_pb2_grpc.InferenceServiceStub(self._channels.get(instance.address))
+        return self._channels.stub(inference_service_pb2_grpc.InferenceServiceStub, instance.address)
 
 
 async def _events(replies: AsyncIterator[inference_service_pb2.GenerateResponse]) -> AsyncIterator[EngineEvent]:

@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from meshkit.clock import Clock
 from meshkit.errors import NotReady, Overloaded
 from services.inference.changes import Watched
+from services.inference.echo_cache import EchoCache
 from services.inference.engine.messages import (
     AddSequence,
     FinishReason,
@@ -23,6 +26,7 @@ from services.inference.engine.messages import (
     TokenLogprob,
 )
 from services.inference.engine_port import LoadReading, ReadinessListener, SequenceEvent, SequenceSpec, SequenceStream
+from services.inference.kv_events import KvEventLog
 
 TOKENS_BETWEEN_YIELDS = 8
 """Unpaced, the event loop gets its turn after the first token and then each time after this many."""
@@ -50,6 +54,8 @@ class EchoEngine:
         self._is_ready = False
         self._generated_count = 0
         self._load = Watched(LoadReading())
+        self.kv_events = KvEventLog(wall_s=clock.wall())
+        self._cache = EchoCache(self.kv_events)
         self._listeners: list[ReadinessListener] = []
 
     @property
@@ -75,7 +81,8 @@ class EchoEngine:
             raise NotReady("the engine is starting")
         if len(self._open) >= self._most_sequences:
             raise Overloaded(f"{self._most_sequences} sequences run here already", retry_after_s=1.0)
-        stream = EchoStream(spec, self._eos_token_id, self._clock.now(), self._pause, self._closed)
+        cached_count = self._cache.admit(spec)
+        stream = EchoStream(spec, self._eos_token_id, self._clock.now(), cached_count, self._pause, self._closed)
         self._open.add(stream)
         self._note_load()
         return stream
@@ -85,6 +92,11 @@ class EchoEngine:
 
     async def load_changed(self) -> None:
         await self._load.changed()
+
+    async def flush_cache(self) -> int:
+        if not self._is_ready:
+            raise NotReady("the engine is starting")
+        return self._cache.flush()
 
     async def close(self) -> None:
         self._is_ready = False
@@ -108,6 +120,8 @@ class EchoEngine:
             running_count=len(self._open),
             kv_total_tokens=self._ready.kv_total_tokens,
             generated_token_count=self._generated_count,
+            prompt_token_count=self._cache.prompt_token_count,
+            cached_prompt_token_count=self._cache.cached_prompt_token_count,
         )
         self._load.set(LoadReading(load=load, generation=1, max_running_count=self._most_sequences))
 
@@ -120,12 +134,14 @@ class EchoStream:
         spec: SequenceSpec,
         eos_token_id: int,
         opened_at: float,
+        cached_count: int,
         pause: Callable[[EchoStream, int], Awaitable[None]],
         on_close: Callable[[EchoStream, int], None],
     ) -> None:
         self._spec = spec
         self._eos_token_id = eos_token_id
         self.opened_at = opened_at
+        self._cached_count = cached_count
         self._pause = pause
         self._on_close = on_close
         self._drawn_count = 0
@@ -137,6 +153,8 @@ class EchoStream:
             return echo_scores(self._spec)
         await self._pause(self, self._drawn_count)
         event = echo_token(self._spec, self._drawn_count, self._eos_token_id)
+        if self._drawn_count == 0 and self._cached_count:
+            event = msgspec.structs.replace(event, cached_prompt_tokens=self._cached_count)
         self._drawn_count += 1
         if event.finish is not None:
             self.close()

@@ -9,9 +9,21 @@ import msgspec
 from meshkit.clock import Clock
 from meshkit.errors import NotReady
 from services.inference.changes import Watched
-from services.inference.engine.messages import FromEngine, Load, PromptScored, Ready, SequenceFailed, StepDone, ToEngine
+from services.inference.engine.messages import (
+    CacheChanged,
+    Flushed,
+    FromEngine,
+    Load,
+    PromptScored,
+    Ready,
+    SequenceFailed,
+    StepDone,
+    ToEngine,
+)
 from services.inference.engine_port import LoadReading, ReadinessListener, SequenceSpec, SequenceStream
 from services.inference.engine_process import EngineProcess
+from services.inference.flushes import Flushes
+from services.inference.kv_events import KvEventLog
 from services.inference.sequences import Sequences
 from services.inference.supervisor import Patience, Supervisor
 
@@ -32,6 +44,8 @@ class EngineClient:
     ) -> None:
         self._supervisor = Supervisor(launch, self, clock, patience)
         self._sequences = Sequences(most=most_sequences, retry_after_s=retry_after_s)
+        self._flushes = Flushes()
+        self.kv_events = KvEventLog(wall_s=clock.wall())
         self._send: Callable[[ToEngine], None] | None = None
         self._facts: Ready | None = None
         self._load = Watched(LoadReading())
@@ -62,6 +76,11 @@ class EngineClient:
     async def load_changed(self) -> None:
         await self._load.changed()
 
+    async def flush_cache(self) -> int:
+        if self._send is None:
+            raise NotReady("the engine is starting")
+        return await self._flushes.flush(self._send)
+
     async def close(self) -> None:
         await self._supervisor.close()
         self._go_down("this instance is stopping")
@@ -84,6 +103,10 @@ class EngineClient:
             self._sequences.give(message)
         elif isinstance(message, SequenceFailed):
             self._sequences.fail(message)
+        elif isinstance(message, CacheChanged):
+            self.kv_events.note(stored=message.stored, evicted=message.evicted)
+        elif isinstance(message, Flushed):
+            self._flushes.answer(message)
 
     def engine_down(self) -> None:
         """For the supervisor: a life is over. Why is no business of callers."""
@@ -92,6 +115,8 @@ class EngineClient:
     def _go_down(self, told: str) -> None:
         was_ready, self._send = self.is_ready, None
         self._sequences.fail_all(told)
+        self._flushes.fail_all(told)
+        self.kv_events.clear()
         if was_ready:
             self._note(Load())
             self._tell(False)

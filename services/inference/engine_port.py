@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.inference.engine.messages import Load, PromptScored, Ready, Sampling, Stopping, TokenDrawn
+from services.inference.kv_events import KvEventLog
 
 SequenceEvent = TokenDrawn | PromptScored
 ReadinessListener = Callable[[bool], None]
@@ -25,6 +26,10 @@ class SequenceSpec:
     priority: int = 0
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    cache_salt: str = ""
+    """Keys and values are shared among sequences with the same salt alone."""
+    deadline_s: float | None = None
+    """From now; past it the engine gives the sequence up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,8 @@ class SequenceStream(Protocol):
     """The events of one sequence, the last one a token with a finish reason."""
 
     async def next_event(self) -> SequenceEvent:
-        """The next event. Raises BackendDown when the engine dies, Internal when it gave this sequence up."""
+        """The next event. Raises BackendDown when the engine dies, Internal when it gave this sequence up, and
+        DeadlineExceeded when its time ran out."""
         ...
 
     def close(self) -> None:
@@ -82,6 +88,15 @@ class Engine(Protocol):
 
     async def load_changed(self) -> None:
         """Return when there is a newer load."""
+        ...
+
+    @property
+    def kv_events(self) -> KvEventLog:
+        """What its prefix cache stores, over all of its lives."""
+        ...
+
+    async def flush_cache(self) -> int:
+        """Forget the prefix cache; how many blocks it alone had kept. Raises NotReady and BackendDown."""
         ...
 
     async def close(self) -> None:

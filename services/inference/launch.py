@@ -41,10 +41,15 @@ def engine_options(settings: EngineSettings, model_dir: Path, cache_dir: Path, *
         model_dir=model_dir,
         tensor_parallel_size=settings.tensor_parallel_size or choose_rank_count(parts, attention_head_count(model_dir)),
         dtype=choose_dtype(settings.dtype, device),
+        quantization="int8" if settings.dtype == "int8" else "none",
         device=device,
         kv_tokens=settings.kv_tokens,
         max_sequences=settings.max_sequences,
         step_tokens=settings.step_tokens,
+        ageing_s=settings.ageing_s,
+        batching_window_s=settings.batching_window_s,
+        output_reserve_tokens=settings.output_reserve_tokens,
+        prefix_cache=settings.prefix_cache,
         threads=settings.threads_per_rank,
         cache_dir=cache_dir,
         parent_pid=os.getpid(),
@@ -57,7 +62,9 @@ def choose_device(wished: str) -> str:
 
 
 def choose_dtype(wished: str, device: str) -> str:
-    """bfloat16 is emulated, and slow, on most processors."""
+    """What weights are loaded as. bfloat16 is emulated, and slow, on most processors; int8 is made from float32."""
+    if wished == "int8":
+        return "float32"
     return wished if wished != "auto" else "bfloat16" if device == "cuda" else "float32"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from meshkit.errors import NotReady
@@ -26,6 +26,26 @@ _METRICS: tuple[tuple[str, str, Callable[[LoadReading], float]], ...] = (
     (names.METRIC_ENGINE_GENERATION, "Rises when the engine starts anew", lambda reading: reading.generation),
 )
 
+_COUNTERS: tuple[tuple[str, str, Callable[[LoadReading], float]], ...] = (
+    (names.METRIC_ENGINE_PROMPT_TOKENS, "Tokens of admitted prompts", lambda reading: reading.load.prompt_token_count),
+    (
+        names.METRIC_ENGINE_CACHED_TOKENS,
+        "Prompt tokens found in the prefix cache",
+        lambda reading: reading.load.cached_prompt_token_count,
+    ),
+    (names.METRIC_ENGINE_SLOTS, "Tokens through the model", lambda reading: reading.load.computed_slot_count),
+    (
+        names.METRIC_ENGINE_USEFUL,
+        "Tokens through the model for live sequences, for the first time",
+        lambda reading: reading.load.useful_token_count,
+    ),
+    (
+        names.METRIC_ENGINE_PREEMPTIONS,
+        "Sequences pushed out for better-ranked ones",
+        lambda reading: reading.load.preemption_count,
+    ),
+)
+
 
 class EngineCollector(Collector):
     """Collects from one ModelHost."""
@@ -33,7 +53,7 @@ class EngineCollector(Collector):
     def __init__(self, host: ModelHost) -> None:
         self._host = host
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         try:
             engine = self._host.engine
         except NotReady:
@@ -42,6 +62,10 @@ class EngineCollector(Collector):
         yield _gauge(names.METRIC_ENGINE_READY, "1 while the engine draws tokens", labels, float(engine.is_ready))
         for name, description, read in _METRICS:
             yield _gauge(name, description, labels, read(engine.load()))
+        for name, description, read in _COUNTERS:
+            counter = CounterMetricFamily(name, description, labels=list(labels))
+            counter.add_metric(list(labels.values()), read(engine.load()))
+            yield counter
 
 
 def _gauge(name: str, description: str, labels: dict[str, str], value: float) -> GaugeMetricFamily:

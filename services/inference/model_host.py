@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 
 from meshkit.clock import Clock
 from meshkit.coalescing import Coalescer, Piece
 from meshkit.errors import InvalidRequest, NotReady
+from meshkit.incoming import DEFAULT_TENANT
 from meshkit.limits import check_token_ids
 from services.inference.engine_port import Engine
+from services.inference.flushes import FlushesByKey
 from services.inference.generation import Ended, Generation, Started
 from services.inference.prompt_check import check_prompt
 from services.inference.requests import GenerationRequest, Prompt
@@ -34,6 +37,7 @@ class ModelHost:
         self._clock = clock
         self._stream = stream
         self._context_tokens = context_tokens
+        self._flushes = FlushesByKey()
 
     def run_on(self, engine: Engine, revision: str) -> None:
         """Answers come from this engine, as soon as it is ready."""
@@ -83,13 +87,23 @@ class ModelHost:
         )
 
     async def generate(
-        self, request: GenerationRequest, arrived_at: float
+        self,
+        request: GenerationRequest,
+        arrived_at: float,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        deadline_at: float | None = None,
     ) -> AsyncGenerator[Started | Piece | Ended, None]:
-        """Check and run a request; see `generation.py` for the order of events."""
+        """Check and run a request; see `generation.py` for the order of events.
+
+        Prefixes are shared within the tenant alone.
+        """
         self.running.require_open()
         checked = await check_request(request, self.text, self.limits)
+        left_s = None if deadline_at is None else deadline_at - self._clock.now()
+        spec = dataclasses.replace(checked.spec, cache_salt=tenant, deadline_s=left_s)
         generation = Generation(
-            checked,
+            dataclasses.replace(checked, spec=spec),
             engine=self.engine,
             text=self.text,
             clock=self._clock,
@@ -103,6 +117,10 @@ class ModelHost:
                     yield event
             finally:
                 await events.aclose()
+
+    async def flush_cache(self, key: str) -> int:
+        """Forget the prefix cache, once for each key; gives how many blocks came free."""
+        return await self._flushes.once(key, self.engine.flush_cache)
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Ids that the model would read; a prompt over the context is counted, within reason."""

@@ -35,7 +35,9 @@ async def fetch_model(settings: InferenceSettings) -> LocalModel:
     if not settings.model.source:
         return LocalModel(revision=_ECHO_REVISION)
     files = await _in_thread(lambda: store.resolve(settings.model.source, settings.model.cache_dir, _Told()))
-    return LocalModel(revision=files.revision[:_REVISION_CHARACTERS], directory=files.directory)
+    # Eight-bit weights answer otherwise than those they were made from: cached answers must not be mixed up.
+    suffix = "-int8" if settings.engine.dtype == "int8" else ""
+    return LocalModel(revision=files.revision[:_REVISION_CHARACTERS] + suffix, directory=files.directory)
 
 
 async def load_text(model: LocalModel) -> TextModel:

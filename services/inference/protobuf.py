@@ -13,6 +13,7 @@ from meshkit.coalescing import Piece
 from services.inference.answer import PositionScores, TokenScore
 from services.inference.engine_port import LoadReading
 from services.inference.generation import Ended, Started
+from services.inference.kv_events import KvEvent
 from services.inference.requests import (
     GenerationRequest,
     OutputWish,
@@ -123,6 +124,17 @@ def write_load(reading: LoadReading, *, is_draining: bool, wall_s: float) -> pb.
         observed_at=observed_at,
         max_running_count=reading.max_running_count,
         generated_token_count=load.generated_token_count,
+    )
+
+
+def write_kv_event(event: KvEvent, block_tokens: int) -> pb.SubscribeKvEventsResponse:
+    """A change of the prefix cache, or all of it."""
+    blocks = pb.KvBlocks(block_hashes=event.block_hashes, block_tokens=block_tokens)
+    return pb.SubscribeKvEventsResponse(
+        sequence=event.number,
+        snapshot=blocks if event.kind == "snapshot" else None,
+        stored=blocks if event.kind == "stored" else None,
+        evicted=blocks if event.kind == "evicted" else None,
     )
 
 

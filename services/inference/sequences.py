@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-from meshkit.errors import BackendDown, Internal, MeshError, Overloaded
+from meshkit.errors import BackendDown, DeadlineExceeded, Internal, MeshError, Overloaded
 from services.inference.engine.messages import Abort, AddSequence, SequenceFailed, ToEngine, TokenDrawn
 from services.inference.engine_port import SequenceEvent, SequenceSpec
 
@@ -47,7 +47,8 @@ class Sequences:
     def fail(self, failed: SequenceFailed) -> None:
         """End one sequence that the engine gave up."""
         if (stream := self._streams.pop(failed.sequence_id, None)) is not None:
-            stream.fail(Internal(f"the engine gave a sequence up: {failed.problem}"))
+            is_late = failed.reason == "expired"
+            stream.fail((DeadlineExceeded if is_late else Internal)(f"the engine gave a sequence up: {failed.problem}"))
 
     def fail_all(self, told: str) -> None:
         """The engine is gone: every stream ends with BackendDown, which tells callers this."""
@@ -95,4 +96,6 @@ def _as_message(sequence_id: int, spec: SequenceSpec) -> AddSequence:
         priority=spec.priority,
         logprobs=spec.logprobs,
         prompt_logprobs=spec.prompt_logprobs,
+        cache_salt=spec.cache_salt,
+        deadline_s=spec.deadline_s,
     )

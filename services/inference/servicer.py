@@ -21,6 +21,7 @@ from services.inference.protobuf import (
     read_prompt,
     read_request,
     write_ended,
+    write_kv_event,
     write_load,
     write_piece,
     write_started,
@@ -42,9 +43,12 @@ class InferenceServicer(InferenceServiceServicer):
         self._engine_version = engine_version
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
-        arrived_at = current_call().arrived_at
+        call = current_call()
+        arrived_at = call.arrived_at
         tracing.set_attributes({names.GEN_AI_OPERATION: "generate", names.GEN_AI_REQUEST_MODEL: self._host.name})
-        events = self._host.generate(read_request(request), arrived_at)
+        events = self._host.generate(
+            read_request(request), arrived_at, tenant=call.tenant, deadline_at=call.deadline_at
+        )
         has_told_first_token = False
         try:
             async for event in events:
@@ -90,6 +94,7 @@ class InferenceServicer(InferenceServiceServicer):
             parameter_count=facts.parameter_count,
             eos_token_ids=text.eos_token_ids,
             engine_version=self._engine_version,
+            quantisation_loss=facts.quantisation_loss,
         )
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: Any) -> pb.GetLoadResponse:
@@ -126,11 +131,17 @@ class InferenceServicer(InferenceServiceServicer):
     async def SubscribeKvEvents(
         self, request: pb.SubscribeKvEventsRequest, context: Any
     ) -> AsyncIterator[pb.SubscribeKvEventsResponse]:
-        raise NotBuilt("this version has no prefix cache, so no blocks are stored or evicted")
-        yield pb.SubscribeKvEventsResponse()
+        engine = self._host.engine
+        number = request.after_sequence if request.HasField("after_sequence") else None
+        while not self._host.running.has_left:
+            for event in engine.kv_events.after(number):
+                number = event.number
+                yield write_kv_event(event, engine.facts.block_tokens if engine.facts else 0)
+            if not engine.kv_events.after(number):
+                await self._until_left_or(engine.kv_events.changed())
 
     async def FlushCache(self, request: pb.FlushCacheRequest, context: Any) -> pb.FlushCacheResponse:
-        raise NotBuilt("this version has no prefix cache")
+        return pb.FlushCacheResponse(block_count=await self._host.flush_cache(request.idempotency_key))
 
     async def LoadAdapter(self, request: pb.LoadAdapterRequest, context: Any) -> pb.LoadAdapterResponse:
         raise NotBuilt("this version has no LoRA adapters")

@@ -156,8 +156,6 @@ def unbuilt_requests() -> list[tuple[str, Any, str]]:
     return [
         ("Score", pb.ScoreRequest(), "does not score"),
         ("Embed", pb.EmbedRequest(), "embedding"),
-        ("FlushCache", pb.FlushCacheRequest(), "prefix cache"),
-        ("SubscribeKvEvents", pb.SubscribeKvEventsRequest(), "prefix cache"),
         ("LoadAdapter", pb.LoadAdapterRequest(), "LoRA"),
         ("UnloadAdapter", pb.UnloadAdapterRequest(), "LoRA"),
         ("ListAdapters", pb.ListAdaptersRequest(), "LoRA"),
@@ -174,9 +172,53 @@ async def test_what_is_not_built_is_unimplemented_with_the_reason(
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         call = getattr(stub, method)(request_)
-        await (call.read() if method in ("Generate", "SubscribeKvEvents") else call)
+        await (call.read() if method == "Generate" else call)
     assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert reason in (refusal.value.details() or "")
+
+
+async def cached_tokens(stub: Any, text: str, tenant: str) -> int:
+    """What a tenant is told to have found of its prompt."""
+    metadata = (("x-mesh-tenant", tenant),)
+    responses = [response async for response in stub.Generate(ask(text), metadata=metadata)]
+    return int(responses[-1].finished.usage.cached_prompt_tokens)
+
+
+async def test_prompt_tokens_found_in_the_cache_are_reported_and_no_tenant_finds_those_of_another(stub: Any) -> None:
+    text = "one two three four five six seven eight"
+    found = [await cached_tokens(stub, text, tenant) for tenant in ("ada", "ada", "bob", "bob")]
+    assert found == [0, 32, 0, 32]
+
+
+async def test_flushed_cache_is_empty_and_a_key_flushes_once(stub: Any) -> None:
+    text, request = "x" * 40, pb.FlushCacheRequest(idempotency_key="k")
+    await cached_tokens(stub, text, "ada")
+    assert (await stub.FlushCache(request)).block_count == 2
+    assert await cached_tokens(stub, text, "ada") == 0
+    assert (await stub.FlushCache(request)).block_count == 2
+    assert await cached_tokens(stub, text, "ada") == 32
+    assert (await stub.FlushCache(pb.FlushCacheRequest())).block_count == 2
+
+
+async def test_followers_of_the_cache_get_a_snapshot_then_every_change_and_can_resume(stub: Any) -> None:
+    following = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest())
+    snapshot = await following.read()
+    assert list(snapshot.snapshot.block_hashes) == [] and snapshot.HasField("snapshot")
+    await cached_tokens(stub, "x" * 40, "ada")
+    stored = await following.read()
+    assert stored.sequence == snapshot.sequence + 1
+    assert (len(stored.stored.block_hashes), stored.stored.block_tokens) == (2, 16)
+    await stub.FlushCache(pb.FlushCacheRequest())
+    evicted = await following.read()
+    assert sorted(evicted.evicted.block_hashes) == sorted(stored.stored.block_hashes)
+    following.cancel()
+
+    resumed = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest(after_sequence=stored.sequence))
+    assert await resumed.read() == evicted
+    resumed.cancel()
+    unknown = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest(after_sequence=3))
+    assert (await unknown.read()).HasField("snapshot")
+    unknown.cancel()
 
 
 async def test_unknown_model_is_not_found(stub: Any) -> None:
@@ -254,12 +296,14 @@ async def test_server_with_a_load_watch_open_drains_promptly(bounded: None) -> N
             request = pb.WatchLoadRequest()
             request.min_interval.FromSeconds(3600)
             watches = [await begun(stub.WatchLoad(watch)) for watch in (pb.WatchLoadRequest(), request)]
+            following = await begun(stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest()))
             rest = await begun(stub.Generate(ask(stopping=common_pb2.StoppingParams(max_tokens=50, ignore_eos=True))))
             async with asyncio.timeout(service_settings.server.drain_wait_s + 2):
                 await server.drain()
             assert [response async for response in rest][-1].HasField("finished")
             for watch in watches:
                 assert [response.load.is_draining async for response in watch][-1]
+            assert [response async for response in following] == []
     finally:
         await server.close()
 

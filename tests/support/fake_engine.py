@@ -1,7 +1,8 @@
 """An engine process without a model: `python -m tests.support.fake_engine FD [START]`. It echoes, and fails when told.
 
 START is `ready`, `fatal` (says Fatal), `dies` (exits before Ready) or `never` (never becomes ready). A prompt whose
-first token is one of the constants makes it fail in that way. Rank 1 is an idle process that tests may kill.
+first token is one of the constants makes it fail in that way. Rank 1 is an idle process that tests may kill. Each first
+token of a prompt is a block of its prefix cache.
 """
 
 import os
@@ -16,7 +17,10 @@ from services.inference.echo_engine import echo_scores, echo_token
 from services.inference.engine.messages import (
     Abort,
     AddSequence,
+    CacheChanged,
     Fatal,
+    FlushCache,
+    Flushed,
     FromEngine,
     Heartbeat,
     Load,
@@ -44,6 +48,7 @@ class FakeEngine:
         self._channel = channel
         self._running: dict[int, AddSequence] = {}
         self._drawn: dict[int, int] = {}
+        self._stored: set[int] = set()
 
     def run(self) -> None:
         while True:
@@ -61,6 +66,8 @@ class FakeEngine:
         elif isinstance(message, Abort):
             self._running.pop(message.sequence_id, None)
             self._channel.write(StepDone(tokens=[], load=self._load()))
+        elif isinstance(message, FlushCache):
+            self._flush(message)
         return not isinstance(message, Shutdown)
 
     def _add(self, message: AddSequence) -> None:
@@ -74,10 +81,19 @@ class FakeEngine:
         if first == REFUSE:
             self._channel.write(SequenceFailed(sequence_id=message.sequence_id, problem="as told"))
             return
+        if message.prompt_ids[0] not in self._stored:
+            self._stored.add(message.prompt_ids[0])
+            self._channel.write(CacheChanged(stored=[message.prompt_ids[0]], evicted=[]))
         self._running[message.sequence_id] = message
         self._drawn[message.sequence_id] = 0
         if message.prompt_logprobs is not None:
             self._channel.write(echo_scores(message, message.sequence_id))
+
+    def _flush(self, message: FlushCache) -> None:
+        block_count, evicted = len(self._stored), list(self._stored)
+        self._stored.clear()
+        self._channel.write(CacheChanged(stored=[], evicted=evicted))
+        self._channel.write(Flushed(flush_id=message.flush_id, block_count=block_count))
 
     def _step(self) -> None:
         tokens = []

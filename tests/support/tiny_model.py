@@ -17,12 +17,16 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
-Family = Literal["qwen2", "llama", "gemma3"]
+Family = Literal["qwen2", "qwen3", "llama", "mistral", "gemma3"]
 
 CONTEXT_TOKENS = 512
 _BOS, _EOS, _PAD = "<|bos|>", "<|end|>", "<|endoftext|>"
@@ -98,6 +102,10 @@ def _model(family: Family, tokenizer: PreTrainedTokenizerFast) -> Any:
         return Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True))
     if family == "llama":
         return LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False))
+    if family == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=16, tie_word_embeddings=True))
+    if family == "mistral":
+        return MistralForCausalLM(MistralConfig(**shape, sliding_window=24, tie_word_embeddings=False))
     gemma_shape: dict[str, Any] = {**shape, "num_key_value_heads": 1, "head_dim": 16, "query_pre_attn_scalar": 16}
     layers = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
     sliding: dict[str, Any] = {"sliding_window": 24, "layer_types": layers}

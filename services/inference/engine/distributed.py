@@ -73,6 +73,22 @@ def join(rank: int, size: int, rendezvous: str, all_reduce: str) -> None:
         _unlink_segments()
 
 
+def all_reduce(part: torch.Tensor) -> None:
+    """Replace every rank's part by the sum of all parts; returns when it is there."""
+    import deepspeed.comm
+
+    deepspeed.comm.inference_all_reduce(part)
+
+
+def all_agree(is_so: bool) -> bool:
+    """Whether it is so on every rank; the same answer on all of them."""
+    import torch
+
+    doubts = torch.full((16,), 0.0 if is_so else 1.0)
+    all_reduce(doubts)
+    return bool(doubts[0] == 0)
+
+
 def make_fence(device: torch.device) -> Callable[[], None]:
     """A function that returns once all ranks have called it."""
     import deepspeed.comm

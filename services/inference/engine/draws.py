@@ -53,7 +53,7 @@ def _told(error: Exception) -> str:
 def _apply_chunk(chunk: Chunk, rows_CV: Tensor, sequence: Sequence, outcome: Outcome, now: float) -> None:
     if sequence.scores_prompt and chunk.start < sequence.prompt_count:
         _score_prompt(chunk, rows_CV, sequence)
-    if sequence.is_prefilling:
+    if not sequence.awaits_draw:
         return
     first = sequence.drawn_count == 0
     if first and sequence.scores_prompt:
@@ -77,6 +77,7 @@ def _draw(row_V: Tensor, sequence: Sequence, first_token_at: float | None) -> To
         top=drawn.top,
         queue_s=queue_s,
         prefill_s=prefill_s,
+        cached_prompt_tokens=0 if first_token_at is None else sequence.cached_prompt_count,
     )
 
 

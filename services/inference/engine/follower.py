@@ -30,7 +30,7 @@ def _run(options: EngineOptions, channel: BlockingChannel[Any, Any]) -> None:
     rank = Rank.load(options)
     join = channel.read()
     assert isinstance(join, Join)
-    runner = rank.make_runner(join.all_reduce)
+    runner = rank.make_runner(join).runner
     channel.write(Loaded())
     while True:
         plan = channel.read()

@@ -24,7 +24,7 @@ from services.inference.engine.transport import BlockingChannel, EndOfStream
 if TYPE_CHECKING:  # these import torch: the other ranks are started, and the environment is set, before that
     from services.inference.engine.loop import Channel, Loop
     from services.inference.engine.model_runner import Runner
-    from services.inference.engine.rank import Rank
+    from services.inference.engine.rank import Prepared, Rank
 
 _WARM_UP_TOKENS = 4
 
@@ -68,9 +68,11 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     all_reduce = _choose_all_reduce(options, channel)
     if options.tensor_parallel_size > 1:
         os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
-    followers.tell(Join(all_reduce=all_reduce))
+    join = _join(options, all_reduce, channel)
+    followers.tell(join)
     channel.write(Progress(stage="sharding the model", fraction=0.6))
-    runner = _Leading(rank.make_runner(all_reduce), followers)
+    prepared = rank.make_runner(join)
+    runner = _Leading(prepared.runner, followers)
     _await_followers(followers)
     channel.write(Progress(stage="drawing a first token", fraction=0.9))
     _warm_up(runner)
@@ -78,7 +80,7 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
 
     from services.inference.engine.loop import Loop
 
-    channel.write(_ready(options, rank, followers, scheduler, all_reduce))
+    channel.write(_ready(options, rank, followers, scheduler, join, prepared))
     return Loop(channel, scheduler, runner, time.monotonic)
 
 
@@ -107,6 +109,23 @@ def _check_memory(options: EngineOptions) -> None:
         kv_cache_bytes=memory.kv_bytes(config, options.kv_tokens, element_bytes),
         rank_count=options.tensor_parallel_size,
     )
+
+
+def _join(options: EngineOptions, all_reduce: str, channel: Channel) -> Join:
+    """What all ranks are told before they shard: which all-reduce, and which kernels if any."""
+    from services.inference.engine.kernels.build import NoKernels, build
+    from services.inference.engine.sample_text import sample_ids
+
+    if options.device != "cpu":
+        return Join(all_reduce=all_reduce, no_kernels="it is for processors, and this is a GPU")
+    channel.write(Progress(stage="preparing the kernels", fraction=0.5))
+    try:
+        library = str(build(options.cache_dir.absolute()))
+    except NoKernels as reason:
+        channel.write(Progress(stage=f"without the fast path: {reason}", fraction=0.55))
+        return Join(all_reduce=all_reduce, no_kernels=str(reason))
+    sample = sample_ids(options.model_dir) if options.quantization != "none" else []
+    return Join(all_reduce=all_reduce, kernels=library, sample_ids=sample)
 
 
 def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
@@ -149,23 +168,32 @@ def _make_scheduler(options: EngineOptions, vocabulary_size: int) -> Scheduler:
         step_tokens=options.step_tokens,
         logit_rows=options.logit_rows,
         vocabulary_size=vocabulary_size,
+        ageing_s=options.ageing_s,
+        batching_window_s=options.batching_window_s,
+        output_reserve_tokens=options.output_reserve_tokens or None,
+        reuses_prefixes=options.prefix_cache == "on",
     )
     return Scheduler(limits, BlockPool(options.kv_tokens // BLOCK_TOKENS))
 
 
-def _ready(options: EngineOptions, rank: Rank, followers: Followers, scheduler: Scheduler, all_reduce: str) -> Ready:
+def _ready(
+    options: EngineOptions, rank: Rank, followers: Followers, scheduler: Scheduler, join: Join, prepared: Prepared
+) -> Ready:
     config = rank.model.config.get_text_config()
     return Ready(
         architecture=(rank.model.config.architectures or [type(rank.model).__name__])[0],
         context_tokens=int(getattr(config, "max_position_embeddings", 0)) or options.kv_tokens,
         vocabulary_size=rank.vocabulary_size,
         parameter_count=rank.parameter_count,
-        dtype=options.dtype,
+        dtype=options.dtype if options.quantization == "none" else options.quantization,
         tensor_parallel_size=options.tensor_parallel_size,
         kv_total_tokens=scheduler.load().kv_total_tokens,
         max_running_count=options.max_sequences,
+        block_tokens=BLOCK_TOKENS,
         rank_pids=[os.getpid(), *followers.pids],
-        all_reduce=all_reduce,
+        all_reduce=join.all_reduce,
+        path=prepared.path,
+        quantisation_loss=prepared.quantisation_loss,
     )
 
 

@@ -12,8 +12,12 @@ from services.inference.engine import draws
 from services.inference.engine.messages import (
     Abort,
     AddSequence,
+    CacheChanged,
+    FlushCache,
+    Flushed,
     FromEngine,
     Heartbeat,
+    PinPrefix,
     SequenceFailed,
     Shutdown,
     StepDone,
@@ -21,6 +25,7 @@ from services.inference.engine.messages import (
     TokenDrawn,
 )
 from services.inference.engine.model_runner import Runner
+from services.inference.engine.prefix import block_hash
 from services.inference.engine.scheduler import Rejected, Scheduler
 from services.inference.engine.transport import BlockingChannel
 
@@ -55,26 +60,56 @@ class Loop:
     def _drain(self, is_idle: bool) -> bool:
         """Take in all waiting messages; waits for one while idle. False after Shutdown."""
         load_changed = False
-        while self._channel.is_readable(HEARTBEAT_S if is_idle else 0.0):
+        while self._channel.is_readable(self._patience_s() if is_idle else 0.0):
             message = self._channel.read()
             if isinstance(message, Shutdown):
                 return False
             load_changed |= self._take(message)
             is_idle = False
+        load_changed |= self._expire()
+        self._tell_cache()
         if load_changed:
             self._tell_step([])
         return True
 
-    def _take(self, message: AddSequence | Abort) -> bool:
-        """True if an abort changed the load."""
+    def _patience_s(self) -> float:
+        """How long an idle loop may wait for a message."""
+        idle_s = self._scheduler.idle_s(self._clock())
+        return HEARTBEAT_S if idle_s is None else min(HEARTBEAT_S, idle_s)
+
+    def _take(self, message: AddSequence | Abort | FlushCache | PinPrefix) -> bool:
+        """True if the load changed without a step."""
         if isinstance(message, Abort):
             return self._scheduler.end(message.sequence_id)
+        if isinstance(message, FlushCache):
+            self._flush(message)
+        elif isinstance(message, PinPrefix):
+            change = self._scheduler.pin if message.is_pinned else self._scheduler.unpin
+            change(message.token_ids, message.cache_salt)
+        else:
+            self._add(message)
+        return False
+
+    def _add(self, message: AddSequence) -> None:
         seed = message.sampling.seed
         try:
             self._scheduler.add(message, seed=_fresh_seed() if seed is None else seed, now=self._clock())
         except Rejected as error:
             self._channel.write(SequenceFailed(sequence_id=message.sequence_id, problem=str(error)))
-        return False
+
+    def _flush(self, message: FlushCache) -> None:
+        """What the flush evicted is told before its end is."""
+        block_count = self._scheduler.flush()
+        self._tell_cache()
+        self._channel.write(Flushed(flush_id=message.flush_id, block_count=block_count))
+
+    def _expire(self) -> bool:
+        """End what has no time left, before it takes part in another step. True if there was something."""
+        expired = self._scheduler.expire(self._clock())
+        for sequence_id in expired:
+            problem = "its deadline came before its last token"
+            self._channel.write(SequenceFailed(sequence_id=sequence_id, problem=problem, reason="expired"))
+        return bool(expired)
 
     def _step(self) -> bool:
         """Schedule, run, update. False if there was nothing to do."""
@@ -87,6 +122,7 @@ class Loop:
         self._record(began, len(outcome.tokens))
         for event in outcome.others:
             self._channel.write(event)
+        self._tell_cache()
         self._tell_step(outcome.tokens)
         return True
 
@@ -107,6 +143,12 @@ class Loop:
             generated_token_count=self._progress.generated_token_count,
         )
         self._channel.write(StepDone(tokens=tokens, load=load))
+
+    def _tell_cache(self) -> None:
+        changes = self._scheduler.take_cache_changes()
+        if changes is not None:
+            stored, evicted = map(block_hash, changes.stored), map(block_hash, changes.evicted)
+            self._channel.write(CacheChanged(stored=list(stored), evicted=list(evicted)))
 
     def _beat(self) -> None:
         now = self._clock()

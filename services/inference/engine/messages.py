@@ -47,6 +47,9 @@ class AddSequence(msgspec.Struct, frozen=True, kw_only=True, tag="add"):
     priority: int = 0
     logprobs: int | None = None  # likeliest tokens to report at each position; None: nothing, 0: the drawn one's
     prompt_logprobs: int | None = None
+    cache_salt: str = ""  # keys and values are shared among sequences with the same salt alone: the tenant
+    deadline_s: float | None = None  # from now; past it the sequence fails with reason "expired"
+    ttft_slo_s: float | None = None  # from now to the first token, as wished; it moves the sequence forward
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
@@ -55,11 +58,25 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
     sequence_id: int
 
 
+class FlushCache(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):
+    """Forget the prefix cache, then say Flushed with the same id."""
+
+    flush_id: int
+
+
+class PinPrefix(msgspec.Struct, frozen=True, kw_only=True, tag="pin"):
+    """Keep the whole blocks of this prefix once they are computed, or stop keeping them."""
+
+    token_ids: list[int]
+    cache_salt: str = ""
+    is_pinned: bool = True
+
+
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Leave the loop, end the other ranks, exit 0."""
 
 
-ToEngine = AddSequence | Abort | Shutdown
+ToEngine = AddSequence | Abort | FlushCache | PinPrefix | Shutdown
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -80,8 +97,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     tensor_parallel_size: int
     kv_total_tokens: int
     max_running_count: int
+    block_tokens: int = 16  # tokens in a block of the KV cache
     rank_pids: list[int]  # rank 0 first
     all_reduce: str  # "shm", "gloo", "nccl" or "none"
+    path: str = "stock"  # "lean": the fast path; "stock: ...": the model's own definition, and why
+    quantisation_loss: str = ""  # in words; empty where nothing is quantised
 
 
 class Fatal(msgspec.Struct, frozen=True, kw_only=True, tag="fatal"):
@@ -121,6 +141,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     kv_total_tokens: int = 0
     step_time_s: float = 0.0  # moving average
     generated_token_count: int = 0
+    computed_slot_count: int = 0  # tokens that went through the model since the engine's start
+    useful_token_count: int = 0  # of those, the ones of live sequences that had not been computed before
+    prompt_token_count: int = 0  # of all admitted sequences
+    cached_prompt_token_count: int = 0  # of those, the ones that were found in the prefix cache
+    preemption_count: int = 0
 
 
 class StepDone(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
@@ -139,10 +164,25 @@ class PromptScored(msgspec.Struct, frozen=True, kw_only=True, tag="prompt_scored
 
 
 class SequenceFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """This sequence alone ended in an error; the engine lives on."""
+    """This sequence alone ended in an error, or its deadline came; the engine lives on."""
 
     sequence_id: int
     problem: str
+    reason: Literal["error", "expired"] = "error"
+
+
+class CacheChanged(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
+    """Blocks that came into the prefix cache and left it, by `prefix.block_hash` of all up to their end."""
+
+    stored: list[int]
+    evicted: list[int]
+
+
+class Flushed(msgspec.Struct, frozen=True, kw_only=True, tag="flushed"):
+    """The prefix cache is forgotten; `block_count` blocks had been kept by it alone."""
+
+    flush_id: int
+    block_count: int
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -151,4 +191,4 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     step_count: int
 
 
-FromEngine = Progress | Ready | Fatal | StepDone | PromptScored | SequenceFailed | Heartbeat
+FromEngine = Progress | Ready | Fatal | StepDone | PromptScored | SequenceFailed | CacheChanged | Flushed | Heartbeat

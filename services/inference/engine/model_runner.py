@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from services.inference.engine.kv_cache import KvCache
 from services.inference.engine.plan import StepPlan
 from services.inference.engine.step_input import StepInput
-from services.inference.engine.vocabulary import VocabularySlice
+from services.inference.engine.vocabulary import LogitBoard
 
 
 class Runner(Protocol):
@@ -21,24 +20,12 @@ class Runner(Protocol):
 
 
 class ModelRunner:
-    """One rank's model, cache and view of the shared logits.
-
-    `board` [rows, V] is shared between ranks and `fence` waits until all have come to the same point; both are None
-    where one rank holds the whole vocabulary.
-    """
+    """One rank of the model as transformers defines it. `board` is None where one rank holds the whole vocabulary."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        kv_cache: KvCache,
-        device: torch.device,
-        *,
-        board: Tensor | None = None,
-        fence: Callable[[], None] | None = None,
+        self, model: nn.Module, kv_cache: KvCache, device: torch.device, board: LogitBoard | None = None
     ) -> None:
-        self._model, self._kv_cache, self._device = model, kv_cache, device
-        self._board, self._fence = board, fence
-        self._slices = [module for module in model.modules() if isinstance(module, VocabularySlice)]
+        self._model, self._kv_cache, self._device, self._board = model, kv_cache, device, board
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> Tensor:
@@ -51,12 +38,8 @@ class ModelRunner:
             step=step,
             kv_cache=self._kv_cache,
         )
-        return self._gather(output.logits[0])
-
-    def _gather(self, logits_Rv: Tensor) -> Tensor:
-        if self._board is None or self._fence is None:
+        logits_Rv = output.logits[0]
+        if self._board is None:
             return logits_Rv.float().cpu()
-        rows, owned = logits_Rv.shape[0], self._slices[0]
-        self._board[:rows, owned.begin : owned.end].copy_(logits_Rv)
-        self._fence()
-        return self._board[:rows]
+        self._board.own_columns(logits_Rv.shape[0]).copy_(logits_Rv)
+        return self._board.whole_rows(logits_Rv.shape[0])

@@ -14,11 +14,16 @@ class EngineOptions:
     fd: int  # this rank's line: to the RPC process on rank 0, to rank 0 on the others
     model_dir: Path
     tensor_parallel_size: int = 1
-    dtype: str = "float32"
+    dtype: str = "float32"  # of what is loaded
+    quantization: str = "none"  # or "int8": of what is multiplied
     device: str = "cpu"
     kv_tokens: int = 16384
     max_sequences: int = 16
     step_tokens: int = 512
+    ageing_s: float = 5.0
+    batching_window_s: float = 0.0
+    output_reserve_tokens: int = 0  # 0: as many as max_tokens
+    prefix_cache: str = "on"  # or "off"
     threads: int = 0  # per rank; 0: an even share of the cores that this process may use
     all_reduce: str = "auto"  # "shm" where it can be built, else "gloo"
     cache_dir: Path = Path(".cache")

@@ -38,9 +38,12 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
-    """Rank 0 to the others: the model is checked and the all-reduce chosen; meet and load."""
+    """Rank 0 to the others: the model is checked, all-reduce and kernels are chosen; meet and load."""
 
     all_reduce: str
+    kernels: str = ""  # path of the compiled kernels; empty: the model's stock definition runs
+    no_kernels: str = ""  # why there are none
+    sample_ids: list[int] = []  # the text on which a quantised model's loss is measured
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from services.inference.engine import distributed
 from services.inference.engine.options import EngineOptions
+from services.inference.engine.plan import Join
+
+if TYPE_CHECKING:
+    import torch
+
+    from services.inference.engine.lean.model import LeanModel
+    from services.inference.engine.model_runner import Runner
+    from services.inference.engine.vocabulary import LogitBoard
 
 
 def prepare(options: EngineOptions) -> None:
     """Set the environment, then import what is heavy."""
-    threads = options.threads or max(1, len(os.sched_getaffinity(0)) // options.tensor_parallel_size)
+    threads = thread_count(options)
     distributed.prepare_environment(
         options.rank,
         options.tensor_parallel_size,
@@ -24,6 +33,20 @@ def prepare(options: EngineOptions) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def thread_count(options: EngineOptions) -> int:
+    """Threads of one rank."""
+    return options.threads or max(1, len(os.sched_getaffinity(0)) // options.tensor_parallel_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A runner, and what is to be told about it."""
+
+    runner: Runner
+    path: str  # "lean", or why the model's stock definition runs instead
+    quantisation_loss: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,23 +72,93 @@ class Rank:
             parameter_count=sum(parameter.numel() for parameter in model.parameters()),
         )
 
-    def make_runner(self, all_reduce: str) -> Any:
-        """Meet the other ranks, keep this rank's share, and wrap it as a Runner."""
+    def make_runner(self, join: Join) -> Prepared:
+        """Meet the other ranks, keep this rank's share, and wrap it as a Runner. Raises ModelError."""
         import torch
 
-        from services.inference.engine.blocks import BLOCK_TOKENS
-        from services.inference.engine.kv_cache import KvCache
         from services.inference.engine.loading import shard
-        from services.inference.engine.model_runner import ModelRunner
-        from services.inference.engine.vocabulary import open_board
 
         options, size = self.options, self.options.tensor_parallel_size
         device = torch.device(options.device, options.rank) if options.device == "cuda" else torch.device("cpu")
-        board, fence = None, None
         if size > 1:
-            distributed.join(options.rank, size, options.rendezvous, all_reduce)
-            board = open_board(options.board_fd, options.logit_rows, self.vocabulary_size)
-            fence = distributed.make_fence(device)
+            distributed.join(options.rank, size, options.rendezvous, join.all_reduce)
         model = shard(self.model, getattr(torch, options.dtype), options.rank, size).to(device)
-        cache = KvCache(options.kv_tokens // BLOCK_TOKENS)
-        return ModelRunner(model, cache, device, board=board, fence=fence)
+        if not join.kernels:
+            return self._stock(model, device, join.no_kernels)
+        reason = self._why_not_lean(model, join)
+        return self._stock(model, device, reason) if reason else self._lean(model, join)
+
+    def _stock(self, model: Any, device: torch.device, reason: str) -> Prepared:
+        from services.inference.engine.kv_cache import KvCache
+        from services.inference.engine.model_runner import ModelRunner
+        from services.inference.models.errors import ModelError
+
+        if self.options.quantization != "none":
+            raise ModelError(f"int8 can't be had: {reason}", "Set engine.dtype to auto or float32.")
+        board = self._board(device) if self.options.tensor_parallel_size > 1 else None
+        cache = KvCache(self._block_count)
+        return Prepared(runner=ModelRunner(model, cache, device, board), path=f"stock: {reason}")
+
+    def _why_not_lean(self, model: Any, join: Join) -> str:
+        """Empty if every rank can take the fast path and it is right; all ranks come to the same answer."""
+        from services.inference.engine.lean import verify
+        from services.inference.engine.lean.adopt import NotLean
+
+        reason = ""
+        try:
+            lean = self._adopted(model, join)
+        except NotLean as problem:
+            reason = str(problem)
+        if not self._all_agree(not reason):
+            return reason or "another rank's share of the model is not known to the fast path"
+        difference = verify.difference(lean, model, self.vocabulary_size)
+        if self._all_agree(difference <= verify.MOST_DIFFERENCE):
+            return ""
+        return f"its results are {difference:.1e} away from those of the model's own definition"
+
+    def _adopted(self, model: Any, join: Join) -> LeanModel:
+        """Raises NotLean."""
+        from services.inference.engine.kernels.native import Kernels
+        from services.inference.engine.lean.adopt import adopt
+
+        kernels = Kernels(Path(join.kernels), thread_count(self.options))
+        return adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
+
+    def _all_agree(self, is_so: bool) -> bool:
+        return is_so if self.options.tensor_parallel_size == 1 else distributed.all_agree(is_so)
+
+    def _lean(self, model: Any, join: Join) -> Prepared:
+        import torch
+
+        from services.inference.engine.lean import verify
+        from services.inference.engine.lean.adopt import quantised
+        from services.inference.engine.lean.runner import LeanRunner
+
+        lean = self._adopted(model, join)
+        board = self._board(torch.device("cpu"))
+        exact = LeanRunner(lean, self._block_count, board)
+        if self.options.quantization == "none":
+            return Prepared(runner=exact, path="lean")
+        runner = LeanRunner(quantised(lean), self._block_count, board)
+        loss = verify.loss_of(runner, exact, join.sample_ids)
+        model.model.layers = torch.nn.ModuleList()  # the float weights are not needed any more
+        return Prepared(runner=runner, path="lean", quantisation_loss=str(loss or "not measured"))
+
+    def _board(self, device: torch.device) -> LogitBoard:
+        import torch
+
+        from services.inference.engine.vocabulary import LogitBoard, open_board, slice_bounds
+
+        options, size = self.options, self.options.tensor_parallel_size
+        if size == 1:
+            rows_RV = torch.empty(options.logit_rows, self.vocabulary_size)
+            return LogitBoard(rows_RV, 0, self.vocabulary_size)
+        rows_RV = open_board(options.board_fd, options.logit_rows, self.vocabulary_size)
+        begin, end = slice_bounds(self.vocabulary_size, options.rank, size)
+        return LogitBoard(rows_RV, begin, end, distributed.make_fence(device))
+
+    @property
+    def _block_count(self) -> int:
+        from services.inference.engine.blocks import BLOCK_TOKENS
+
+        return self.options.kv_tokens // BLOCK_TOKENS

@@ -1,33 +1,30 @@
 """Which sequences take part in the next step, and with which tokens. Pure: no tensors, no sockets, no clock.
 
-Running sequences come first, one token each; what is left of the step's token budget goes to prompts, in chunks, in the
-order of priority and arrival. A sequence is admitted only with all blocks that it can ever need (see `blocks`), so
-nothing that runs is ever taken back.
+The order is `precedence`'s, and its starvation bound holds since nobody is admitted before a sequence that waits
+and goes first. Who fits is `admission`'s matter, what a step computes `packing`'s. A sequence that is pushed out keeps
+its drawn tokens; what it had computed it finds in the prefix cache, or computes anew.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
+from services.inference.engine.admission import Admission
+from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool, CacheChanges
+from services.inference.engine.limits import Limits, Rejected, check_request
+from services.inference.engine.line import Line
 from services.inference.engine.messages import AddSequence, Load
+from services.inference.engine.packing import pack
 from services.inference.engine.plan import Chunk, StepPlan
+from services.inference.engine.precedence import precedence_of
+from services.inference.engine.prefix import PrefixChain
+from services.inference.engine.reuse import give_back, store_computed
 from services.inference.engine.sequence import Sequence
+from services.inference.engine.tally import Tally
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one step may hold."""
-
-    max_sequences: int
-    step_tokens: int  # tokens through the model in one step; at least max_sequences
-    logit_rows: int  # rows of logits in one step; at least max_sequences + 1
-    vocabulary_size: int
-
-
-class Rejected(Exception):
-    """A sequence that could never be run: too long for the whole pool, or not made of the model's tokens."""
+__all__ = ["Limits", "Rejected", "Scheduler"]
 
 
 class Scheduler:
@@ -35,31 +32,70 @@ class Scheduler:
 
     def __init__(self, limits: Limits, pool: BlockPool) -> None:
         self._limits, self._pool = limits, pool
-        self._waiting: list[Sequence] = []
+        self._admission = Admission(limits, pool)
+        self._waiting = Line(lambda sequence: sequence.precedence)
+        self._expiring = Line(lambda sequence: (sequence.expires_at, sequence.precedence))
+        self._sequences: dict[int, Sequence] = {}
         self._running: dict[int, Sequence] = {}
+        self._arrivals = itertools.count()
+        self._waiting_tokens = 0
+        self._gathers_until = -math.inf
+        self._tally = Tally()
         self._step = 0
 
     def add(self, request: AddSequence, *, seed: int, now: float) -> None:
         """Queue a sequence. Raises Rejected."""
-        sequence = Sequence(request=request, seed=seed, arrived_at=now, token_ids=list(request.prompt_ids))
-        self._check(sequence)
-        self._waiting.append(sequence)
-        self._waiting.sort(key=lambda waiting: (-waiting.request.priority, waiting.arrived_at))
+        check_request(request, self._limits, self._pool)
+        if request.sequence_id in self._sequences:
+            raise Rejected(f"sequence {request.sequence_id} is here already")
+        sequence = Sequence(
+            request=request,
+            seed=seed,
+            arrived_at=now,
+            token_ids=list(request.prompt_ids),
+            precedence=(precedence_of(request, now, self._limits.ageing_s), next(self._arrivals)),
+            chain=PrefixChain(request.cache_salt),
+        )
+        if not self._sequences:
+            self._gathers_until = now + self._limits.batching_window_s
+        self._sequences[sequence.sequence_id] = sequence
+        self._enqueue(sequence)
+        if request.deadline_s is not None:
+            self._expiring.add(sequence)
 
     def end(self, sequence_id: int) -> bool:
         """Forget a sequence and free its blocks at once. False if it isn't here (any more)."""
-        sequence = self._running.pop(sequence_id, None)
-        if sequence is not None:
-            self._pool.release(sequence.block_ids)
-            return True
-        before = len(self._waiting)
-        self._waiting = [waiting for waiting in self._waiting if waiting.sequence_id != sequence_id]
-        return len(self._waiting) < before
+        sequence = self._sequences.pop(sequence_id, None)
+        if sequence is None:
+            return False
+        if self._running.pop(sequence_id, None) is not None:
+            give_back(sequence, self._pool)
+        else:
+            self._dequeue(sequence)
+        if sequence.request.deadline_s is not None:
+            self._expiring.remove(sequence)
+        return True
+
+    def expire(self, now: float) -> list[int]:
+        """End the sequences whose deadline has come; gives their ids."""
+        expired = []
+        while self._expiring and self._expiring.first.expires_at <= now:
+            expired.append(self._expiring.first.sequence_id)
+            self.end(expired[-1])
+        return expired
+
+    def idle_s(self, now: float) -> float | None:
+        """How long the first sequences still wait for company; None if nothing waits for that."""
+        gathers = self._waiting and not self._running and len(self._waiting) < self._limits.max_sequences
+        return self._gathers_until - now if gathers and now < self._gathers_until else None
 
     def plan(self, now: float) -> StepPlan | None:
         """The next step, or None if there is nothing to do. Admits what fits."""
-        self._admit()
-        chunks = list(self._chunks(now))
+        if self.idle_s(now) is None:
+            if self._limits.output_reserve_tokens is not None:
+                self._grow()
+            self._admit()
+        chunks = pack(self._running.values(), self._limits, self._pool, self._tally, now)
         if not chunks:
             return None
         self._step += 1
@@ -68,66 +104,102 @@ class Scheduler:
     def advance(self, chunk: Chunk) -> Sequence | None:
         """Record that the chunk's tokens are in the cache; gives its sequence, or None if it has ended meanwhile."""
         sequence = self._running.get(chunk.sequence_id)
+        self._tally.note_computed(chunk, sequence)
         if sequence is not None:
             sequence.computed_count = chunk.end
+            store_computed(sequence, self._pool, chunk.start)
         return sequence
 
     def load(self) -> Load:
-        backlog = sum(sequence.prompt_count for sequence in self._waiting)
-        backlog += sum(sequence.pending_count for sequence in self._running.values() if sequence.is_prefilling)
+        pending = (len(sequence.token_ids) - sequence.computed_count for sequence in self._running.values())
+        tally = self._tally
         return Load(
             running_count=len(self._running),
             waiting_count=len(self._waiting),
-            prefill_backlog_tokens=backlog,
+            prefill_backlog_tokens=self._waiting_tokens + sum(count for count in pending if count > 1),
             kv_used_tokens=self._pool.used_count * BLOCK_TOKENS,
             kv_total_tokens=self._pool.block_count * BLOCK_TOKENS,
+            computed_slot_count=tally.computed_slot_count,
+            useful_token_count=tally.useful_token_count,
+            prompt_token_count=tally.prompt_token_count,
+            cached_prompt_token_count=tally.cached_prompt_token_count,
+            preemption_count=tally.preemption_count,
         )
 
-    def _check(self, sequence: Sequence) -> None:
-        if not sequence.token_ids:
-            raise Rejected("the prompt has no token")
-        if min(sequence.token_ids) < 0 or max(sequence.token_ids) >= self._limits.vocabulary_size:
-            raise Rejected(f"a token id is outside the vocabulary of {self._limits.vocabulary_size}")
-        if sequence.request.stopping.max_tokens < 1:
-            raise Rejected("max_tokens is below 1")
-        if not self._pool.could_ever_hold(sequence.most_tokens):
-            held = self._pool.block_count * BLOCK_TOKENS
-            raise Rejected(f"{sequence.most_tokens} tokens of prompt and output exceed the KV cache of {held} tokens")
+    def flush(self) -> int:
+        """Forget the prefix cache; what runs goes on, and stores nothing any more. Gives how many blocks came free."""
+        return self._pool.flush()
+
+    def pin(self, token_ids: list[int], cache_salt: str) -> int:
+        """Keep the whole blocks of this prefix once they are stored; gives how many could be pinned."""
+        chain = PrefixChain(cache_salt)
+        digests = (chain.at(index, token_ids) for index in range(len(token_ids) // BLOCK_TOKENS))
+        return sum(1 for _ in itertools.takewhile(self._pool.pin, digests))
+
+    def unpin(self, token_ids: list[int], cache_salt: str) -> None:
+        chain = PrefixChain(cache_salt)
+        for index in range(len(token_ids) // BLOCK_TOKENS):
+            self._pool.unpin(chain.at(index, token_ids))
+
+    def take_cache_changes(self) -> CacheChanges | None:
+        """What came into and out of the prefix cache since the last call."""
+        return self._pool.take_changes()
+
+    @property
+    def running(self) -> Iterable[Sequence]:
+        return self._running.values()
+
+    @property
+    def waiting(self) -> Iterable[Sequence]:
+        return self._waiting
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        self._waiting.add(sequence)
+        self._waiting_tokens += len(sequence.token_ids)
+
+    def _dequeue(self, sequence: Sequence) -> None:
+        self._waiting.remove(sequence)
+        self._waiting_tokens -= len(sequence.token_ids)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._limits.max_sequences:
-            block_ids = self._pool.reserve(self._waiting[0].most_tokens)
-            if block_ids is None:
-                return
-            sequence = self._waiting.pop(0)
-            sequence.block_ids = block_ids
-            self._running[sequence.sequence_id] = sequence
+        while self._waiting and (self._enter(self._waiting.first) or self._push_out_for(self._waiting.first)):
+            pass
 
-    def _chunks(self, now: float) -> Iterable[Chunk]:
-        decoding = [sequence for sequence in self._running.values() if not sequence.is_prefilling]
-        tokens_left = self._limits.step_tokens - len(decoding)
-        rows_left = self._limits.logit_rows - len(decoding)
-        yield from (_next_chunk(sequence, 1) for sequence in decoding)
-        for sequence in [running for running in self._running.values() if running.is_prefilling]:
-            chunk = _next_chunk(sequence, min(tokens_left, rows_left if sequence.scores_prompt else tokens_left))
-            if not chunk.token_ids or chunk.logit_count > rows_left:
-                return
-            if sequence.first_scheduled_at is None:
-                sequence.first_scheduled_at = now
-            tokens_left -= len(chunk.token_ids)
-            rows_left -= chunk.logit_count
-            yield chunk
+    def _enter(self, sequence: Sequence) -> bool:
+        shared_count = self._admission.reserve(sequence, len(self._running))
+        if shared_count is None:
+            return False
+        self._dequeue(sequence)
+        self._running[sequence.sequence_id] = sequence
+        sequence.computed_count = shared_count * BLOCK_TOKENS
+        self._tally.note_admitted(sequence)
+        self._tally.note_reused(sequence, sequence.computed_count)
+        return True
+
+    def _push_out_for(self, sequence: Sequence) -> bool:
+        victims = self._admission.victims(sequence, self._running.values())
+        for victim in victims:
+            self._push_out(victim)
+        return bool(victims) and self._enter(sequence)
+
+    def _push_out(self, sequence: Sequence) -> None:
+        del self._running[sequence.sequence_id]
+        give_back(sequence, self._pool)
+        sequence.computed_count = 0
+        sequence.preemption_count += 1
+        sequence.prompt_scores.clear()
+        self._enqueue(sequence)
+        self._tally.note_preempted()
+
+    def _grow(self) -> None:
+        """Promise each running sequence the block that its next token needs."""
+        for sequence in list(self._running.values()):
+            while sequence.sequence_id in self._running and _has_outgrown(sequence):
+                if self._pool.reserve(1, gives_up_pins=len(self._running) == 1):
+                    sequence.promised_count += 1
+                else:
+                    self._push_out(self._admission.outgrown_by(sequence, self._running.values()))
 
 
-def _next_chunk(sequence: Sequence, most_tokens: int) -> Chunk:
-    start = sequence.computed_count
-    token_ids = sequence.token_ids[start : start + max(most_tokens, 0)]
-    draws = start + len(token_ids) == len(sequence.token_ids)
-    scores = sequence.scores_prompt and sequence.is_prefilling
-    return Chunk(
-        sequence_id=sequence.sequence_id,
-        token_ids=token_ids,
-        start=start,
-        block_ids=sequence.block_ids,
-        logit_count=len(token_ids) if scores else int(draws and bool(token_ids)),
-    )
+def _has_outgrown(sequence: Sequence) -> bool:
+    return (len(sequence.block_ids) + sequence.promised_count) * BLOCK_TOKENS < len(sequence.token_ids)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from services.inference.engine.messages import AddSequence, FinishReason, TokenLogprob
+from services.inference.engine.prefix import PrefixChain
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
-    """State of one admitted request; mutated only by the scheduler's `update`."""
+    """State of one accepted request; mutated by the scheduler, and by what draws its tokens."""
 
     request: AddSequence
     seed: int
     arrived_at: float
     token_ids: list[int]  # prompt, then what was drawn
+    precedence: tuple[float, int] = (0.0, 0)  # the lowest goes first; see `precedence`
+    chain: PrefixChain = field(default_factory=lambda: PrefixChain(""))
     computed_count: int = 0  # tokens whose keys and values lie in the cache
-    block_ids: list[int] = field(default_factory=list)
+    peak_count: int = 0  # the most that ever did: computing those again is waste
+    block_ids: list[int] = field(default_factory=list)  # replaced, never changed in place: plans hold on to it
+    promised_count: int = 0  # blocks that it may still take
+    cache_epoch: int = 0  # of the pool, when it was admitted
+    cached_prompt_count: int = 0
+    preemption_count: int = 0
     first_scheduled_at: float | None = None
     prompt_scores: list[tuple[TokenLogprob, list[TokenLogprob]]] = field(default_factory=list)
 
@@ -42,17 +51,23 @@ class Sequence:
         return self.prompt_count + self.request.stopping.max_tokens
 
     @property
+    def expires_at(self) -> float:
+        return self.arrived_at + (math.inf if self.request.deadline_s is None else self.request.deadline_s)
+
+    @property
     def pending_count(self) -> int:
-        """Tokens that have not been through the model: the rest of the prompt, or the one drawn last."""
+        """Tokens that have not been through the model: the rest of the prompt, what a preemption lost, the last."""
         return len(self.token_ids) - self.computed_count
 
     @property
-    def is_prefilling(self) -> bool:
-        return self.computed_count < self.prompt_count
+    def awaits_draw(self) -> bool:
+        """Whether everything known of it lies in the cache, so that the last token's logits give the next one."""
+        return self.computed_count == len(self.token_ids)
 
     @property
     def scores_prompt(self) -> bool:
-        return self.request.prompt_logprobs is not None
+        """Whether the prompt's log-probabilities are still to be told; they come before the first token."""
+        return self.request.prompt_logprobs is not None and self.drawn_count == 0
 
     @property
     def must_not_stop_yet(self) -> bool:

@@ -9,7 +9,7 @@ Legend: R rows of logits, V vocabulary, v this rank's slice of it.
 from __future__ import annotations
 
 import mmap
-import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,25 @@ class VocabularySlice(nn.Module):
         return nn.functional.linear(hidden, self.weight, self.bias)
 
 
-def make_board_fd(row_count: int, vocabulary_size: int) -> int:
-    """Anonymous shared memory for one step's logits, inheritable by the other ranks."""
-    fd = os.memfd_create("logits", 0)
-    os.ftruncate(fd, row_count * vocabulary_size * 4)
-    return fd
+class LogitBoard:
+    """Where one step's logits come together: `own_columns` are written by this rank, `whole_rows` read by rank 0.
+
+    `rows_RV` is shared between ranks and `fence` waits until all have come to the same point; a single rank has the
+    whole vocabulary, rows of its own, and no fence.
+    """
+
+    def __init__(self, rows_RV: Tensor, begin: int, end: int, fence: Callable[[], None] | None = None) -> None:
+        self._rows_RV, self._begin, self._end, self._fence = rows_RV, begin, end, fence
+
+    def own_columns(self, row_count: int) -> Tensor:
+        """[row_count, v] to write into."""
+        return self._rows_RV[:row_count, self._begin : self._end]
+
+    def whole_rows(self, row_count: int) -> Tensor:
+        """[row_count, V] once all ranks have written theirs; valid until the next step."""
+        if self._fence is not None:
+            self._fence()
+        return self._rows_RV[:row_count]
 
 
 def open_board(fd: int, row_count: int, vocabulary_size: int) -> Tensor:

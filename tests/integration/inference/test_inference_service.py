@@ -62,6 +62,26 @@ async def answer(stub: Any, request: pb.GenerateRequest) -> tuple[str, pb.Finish
     return "".join(response.delta.text for response in responses), responses[-1].finished
 
 
+async def test_shared_prefixes_are_found_reported_and_flushed(channel: grpc.aio.Channel) -> None:
+    stub: Any = InferenceServiceStub(channel)
+    following = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest())
+    assert (await following.read()).HasField("snapshot")
+    text = "Count from one to ten: one two three four five six seven eight nine ten. " * 3
+
+    first, first_end = await answer(stub, ask(text))
+    stored = await following.read()
+    second, second_end = await answer(stub, ask(text))
+
+    assert first == second
+    assert first_end.usage.cached_prompt_tokens == 0
+    assert second_end.usage.cached_prompt_tokens >= first_end.usage.prompt_tokens - 16
+    assert stored.stored.block_tokens == 16 and stored.stored.block_hashes
+    assert (await stub.FlushCache(pb.FlushCacheRequest())).block_count >= len(stored.stored.block_hashes)
+    third, third_end = await answer(stub, ask(text))
+    assert (third, third_end.usage.cached_prompt_tokens) == (first, 0)
+    following.cancel()
+
+
 async def test_service_serves_several_streams_and_frees_all(channel: grpc.aio.Channel) -> None:
     stub: Any = InferenceServiceStub(channel)
     info = await stub.GetModelInfo(pb.GetModelInfoRequest())

@@ -80,11 +80,33 @@ def test_greedy_output_equals_plain_generate_token_for_token(
     with EngineUnderTest(checkpoint, tensor_parallel_size=size, all_reduce=choice) as engine:
         ready = engine.ready()
         assert (ready.tensor_parallel_size, ready.all_reduce, len(ready.rank_pids)) == (size, all_reduce, size)
+        assert ready.path == "lean"
         ranks = processes(ready.rank_pids)
         assert engine.generate(requests()) == plain_greedy(checkpoint)
         engine.channel.write(Shutdown())
         assert engine.process.wait(GONE_WITHIN_S) == 0
     assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_int8_tells_what_it_loses_and_answers_like_float32_but_for_near_ties(checkpoint: Path, size: int) -> None:
+    with EngineUnderTest(checkpoint, tensor_parallel_size=size, quantization="int8") as engine:
+        ready = engine.ready()
+        drawn = engine.generate(requests())
+    assert (ready.dtype, ready.path) == ("int8", "lean")
+    assert "against float32" in ready.quantisation_loss
+    firsts = {i: tokens[0] for i, tokens in plain_greedy(checkpoint).items()}
+    same = sum(drawn[i][0] == first for i, first in firsts.items())
+    # Random weights have near ties: one position in ten may flip, not two of these five.
+    assert same >= len(firsts) - 1 and all(len(tokens) == DRAWN for tokens in drawn.values())
+
+
+def test_int8_without_a_compiler_is_a_clear_error(checkpoint: Path, tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path)}
+    with EngineUnderTest(checkpoint, environment, quantization="int8", cache_dir=tmp_path) as engine:
+        fatal = engine.started()
+    assert isinstance(fatal, Fatal)
+    assert "install g++" in fatal.problem and "float32" in fatal.advice
 
 
 def test_without_a_compiler_the_engine_says_so_and_uses_gloo(checkpoint: Path, tmp_path: Path) -> None:

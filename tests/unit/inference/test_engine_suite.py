@@ -75,6 +75,22 @@ async def test_closed_sequences_leave_nothing_running(engine: Engine) -> None:
         await engine.load_changed()
 
 
+async def test_blocks_of_a_prompt_are_told_and_flushed(engine: Engine) -> None:
+    assert [event.block_hashes for event in engine.kv_events.after(None)] == [()]
+    await drain(engine.open(spec(*range(10, 26), 7)))
+    (snapshot,) = engine.kv_events.after(None)
+    assert len(snapshot.block_hashes) == 1
+    assert await engine.flush_cache() == 1
+    (evicted,) = engine.kv_events.after(snapshot.number)
+    assert (evicted.kind, evicted.block_hashes) == ("evicted", snapshot.block_hashes)
+
+
+async def test_engine_that_does_not_run_flushes_nothing(engine: Engine) -> None:
+    await engine.close()
+    with pytest.raises(NotReady):
+        await engine.flush_cache()
+
+
 async def test_closed_engine_is_not_ready(engine: Engine) -> None:
     await engine.close()
     assert not engine.is_ready

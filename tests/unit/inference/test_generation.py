@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from meshkit.clock import SystemClock
+from meshkit.clock import Clock, SystemClock
 from meshkit.coalescing import Piece
 from meshkit.errors import Conflict, NotReady
 from meshkit.telemetry import names
+from meshkit.testing import FakeClock
 from services.inference.echo_engine import EchoEngine
+from services.inference.engine_port import SequenceSpec, SequenceStream
 from services.inference.generation import Ended, Started
 from services.inference.metrics import EngineCollector
 from services.inference.model_host import ModelHost
@@ -26,8 +28,8 @@ async def bounded() -> AsyncIterator[None]:
         yield
 
 
-async def host_of(engine: EchoEngine) -> ModelHost:
-    host = ModelHost(name="m", clock=SystemClock(), stream=StreamSettings(flush_interval_s=0.005))
+async def host_of(engine: EchoEngine, clock: Clock | None = None) -> ModelHost:
+    host = ModelHost(name="m", clock=clock or SystemClock(), stream=StreamSettings(flush_interval_s=0.005))
     host.run_on(engine, "r1")
     host.read_with(byte_text_model())
     await engine.start()
@@ -64,6 +66,16 @@ async def test_answer_comes_as_started_pieces_ended() -> None:
     assert sum(piece.token_count for piece in pieces) == 17
     assert (ended.finish_reason, ended.completion_token_count, ended.stop_matched) == ("stop", 18, "<end>")
     assert 0 < ended.first_token_s <= ended.total_s
+
+
+async def test_tenants_share_no_prefix_and_all_answers_of_a_request_do() -> None:
+    host, prompt = await host_of(echo()), "x" * 40
+    cached = []
+    for tenant in ("ada", "bob", "ada"):
+        events = [event async for event in host.generate(ask(prompt), SystemClock().now(), tenant=tenant)]
+        assert isinstance(events[-1], Ended)
+        cached.append(events[-1].cached_prompt_token_count)
+    assert cached == [0, 0, 32]
 
 
 async def test_first_token_is_sent_alone_and_close_ones_together() -> None:
@@ -208,6 +220,30 @@ async def test_scraped_load_is_the_engines_and_empty_before_there_is_one() -> No
     found = {family.name: family.samples[0].value for family in EngineCollector(host).collect()}
     assert (found[names.METRIC_ENGINE_READY], found[names.METRIC_ENGINE_RUNNING]) == (1.0, 1.0)
     await events.aclose()
+
+
+async def test_scraped_prompt_tokens_are_told_apart_by_whether_they_were_found() -> None:
+    host = await host_of(echo())
+    for _ in range(2):
+        await collect(host, ask("x" * 40))
+    found = {sample.name: sample.value for family in EngineCollector(host).collect() for sample in family.samples}
+    assert (found[names.METRIC_ENGINE_PROMPT_TOKENS], found[names.METRIC_ENGINE_CACHED_TOKENS]) == (80.0, 32.0)
+
+
+async def test_engine_is_told_how_much_time_is_left() -> None:
+    class Recording(EchoEngine):
+        specs: ClassVar[list[SequenceSpec]] = []
+
+        def open(self, spec: SequenceSpec) -> SequenceStream:
+            self.specs.append(spec)
+            return super().open(spec)
+
+    clock = FakeClock()
+    host = await host_of(Recording(clock, vocabulary_size=257, eos_token_id=256), clock)
+    for deadline_at in (clock.now() + 2.5, None):
+        async for _ in host.generate(ask("x"), clock.now(), deadline_at=deadline_at):
+            pass
+    assert [spec.deadline_s for spec in Recording.specs] == [2.5, None]
 
 
 async def test_nothing_is_served_before_the_model_is_loaded() -> None:

@@ -24,6 +24,11 @@ def test_port_stays_when_another_server_setting_is_given() -> None:
         ({}, "model.source"),
         ({"ENGINE__KIND": "magic"}, "engine.kind"),
         ({"ENGINE__KIND": "echo", "ENGINE__KV_TOKENS": "0"}, "engine.kv_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__STEP_TOKENS": "8"}, "engine.step_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__AGEING_S": "0"}, "engine.ageing_s"),
+        ({"ENGINE__KIND": "echo", "ENGINE__BATCHING_WINDOW_S": "0.06"}, "engine.batching_window_s"),
+        ({"ENGINE__KIND": "echo", "ENGINE__OUTPUT_RESERVE_TOKENS": "-1"}, "engine.output_reserve_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__PREFIX_CACHE": "maybe"}, "engine.prefix_cache"),
         ({"ENGINE__KIND": "echo", "WATCHDOG__SILENCE_S": "0.5"}, "watchdog.silence_s"),
         ({"ENGINE__KIND": "echo", "STREAM__FLUSH_TOKENS": "0"}, "stream.flush_tokens"),
     ],
@@ -65,7 +70,13 @@ def test_engine_command_line_says_what_the_settings_say(tmp_path: Path) -> None:
 
     (tmp_path / "config.json").write_text('{"text_config": {"num_attention_heads": 4}}')
     settings = loaded(
-        ENGINE__KV_TOKENS="512", ENGINE__TENSOR_PARALLEL_SIZE="3", MODEL__SOURCE="x", ENGINE__DEVICE="cpu"
+        ENGINE__KV_TOKENS="512",
+        ENGINE__TENSOR_PARALLEL_SIZE="3",
+        MODEL__SOURCE="x",
+        ENGINE__DEVICE="cpu",
+        ENGINE__BATCHING_WINDOW_S="0.02",
+        ENGINE__PREFIX_CACHE="off",
     )
     options = parse(as_arguments(engine_options(settings.engine, tmp_path, tmp_path, fd=7)))
     assert (options.fd, options.kv_tokens, options.tensor_parallel_size, options.dtype) == (7, 512, 3, "float32")
+    assert (options.batching_window_s, options.prefix_cache, options.output_reserve_tokens) == (0.02, "off", 0)

@@ -24,15 +24,18 @@ def request(sequence_id: int, prompt_ids: list[int], **changes: Any) -> AddSeque
 
 
 def make_scheduler(
-    *, blocks: int = 64, max_sequences: int = 8, step_tokens: int = 32, vocabulary_size: int = 400
+    *, blocks: int = 64, max_sequences: int = 8, step_tokens: int = 32, vocabulary_size: int = 400, **limits: Any
 ) -> Scheduler:
-    limits = Limits(
-        max_sequences=max_sequences,
-        step_tokens=step_tokens,
-        logit_rows=max_sequences + 16,
-        vocabulary_size=vocabulary_size,
+    return Scheduler(
+        Limits(
+            max_sequences=max_sequences,
+            step_tokens=step_tokens,
+            logit_rows=max_sequences + 16,
+            vocabulary_size=vocabulary_size,
+            **limits,
+        ),
+        BlockPool(blocks),
     )
-    return Scheduler(limits, BlockPool(blocks))
 
 
 class Transcript:
@@ -61,7 +64,16 @@ def run_to_end(runner: Runner, requests: list[AddSequence], scheduler: Scheduler
     transcript = Transcript()
     for now, message in enumerate(requests):
         scheduler.add(message, seed=message.sampling.seed or 0, now=float(now))
-    while plan := scheduler.plan(100.0):
-        transcript.step_sizes.append(plan.token_count)
-        transcript.take(draws.apply(plan, runner.run(plan), scheduler, 101.0))
+    while run_step(runner, scheduler, transcript):
+        pass
     return transcript
+
+
+def run_step(runner: Runner, scheduler: Scheduler, transcript: Transcript) -> bool:
+    """One step; False if there was nothing to do."""
+    plan = scheduler.plan(100.0)
+    if plan is None:
+        return False
+    transcript.step_sizes.append(plan.token_count)
+    transcript.take(draws.apply(plan, runner.run(plan), scheduler, 101.0))
+    return True

@@ -6,14 +6,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from services.inference.engine.loop import Loop
 from services.inference.engine.messages import (
     Abort,
+    CacheChanged,
+    FlushCache,
+    Flushed,
     FromEngine,
     Heartbeat,
+    PinPrefix,
     SequenceFailed,
     Shutdown,
     StepDone,
@@ -29,11 +34,11 @@ PATIENCE_S = 20.0
 class Peer:
     """The RPC process's end of a loop that runs in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, **limits: Any) -> None:
         ours, theirs = socket.socketpair()
         self.channel: BlockingChannel[ToEngine, FromEngine] = BlockingChannel(ours, FromEngine)
         engine: BlockingChannel[FromEngine, ToEngine] = BlockingChannel(theirs, ToEngine)
-        self._loop = Loop(engine, make_scheduler(), ConstantRunner(), time.monotonic)
+        self._loop = Loop(engine, make_scheduler(**limits), ConstantRunner(), time.monotonic)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.ended_by: BaseException | None = None
         self.thread.start()
@@ -44,12 +49,12 @@ class Peer:
         except EndOfStream as error:
             self.ended_by = error
 
-    def read(self) -> FromEngine:
-        """The next event that isn't a heartbeat."""
+    def read(self, *, passes_over: tuple[type, ...] = (Heartbeat, CacheChanged)) -> FromEngine:
+        """The next event that says something else than these."""
         while True:
             assert self.channel.is_readable(PATIENCE_S)
             event = self.channel.read()
-            if not isinstance(event, Heartbeat):
+            if not isinstance(event, passes_over):
                 return event
 
 
@@ -85,6 +90,43 @@ def test_abort_of_a_known_sequence_reports_the_load_and_of_an_unknown_one_nothin
     while (event := peer.read()) and isinstance(event, StepDone) and event.load.running_count:
         assert len(event.tokens) == 1
     assert isinstance(event, StepDone) and (event.tokens, event.load.kv_used_tokens) == ([], 0)
+
+
+def test_blocks_are_told_as_they_come_and_go_and_a_flush_ends_with_its_own_id(peer: Peer) -> None:
+    peer.channel.write(request(1, [9] * 31, max_tokens=1))
+    stored, done = (peer.read(passes_over=(Heartbeat,)) for _ in range(2))
+    assert isinstance(stored, CacheChanged) and isinstance(done, StepDone)
+    peer.channel.write(FlushCache(flush_id=7))
+    evicted, flushed = (peer.read(passes_over=(Heartbeat,)) for _ in range(2))
+    assert len(stored.stored) == 1 and stored.evicted == []
+    assert evicted == CacheChanged(stored=[], evicted=stored.stored)
+    assert flushed == Flushed(flush_id=7, block_count=1)
+
+
+def test_pins_are_taken_and_let_go(peer: Peer) -> None:
+    for is_pinned in (True, False):
+        peer.channel.write(PinPrefix(token_ids=[9] * 40, is_pinned=is_pinned))
+    peer.channel.write(request(1, [9], max_tokens=1))
+    assert isinstance(peer.read(), StepDone)
+
+
+def test_expired_sequence_is_reported_with_the_load_behind_it(peer: Peer) -> None:
+    peer.channel.write(request(1, [9], max_tokens=1000, deadline_s=0.05))
+    while isinstance(event := peer.read(), StepDone):
+        assert event.load.running_count == 1
+    assert isinstance(event, SequenceFailed) and event.reason == "expired"
+    event = peer.read()
+    assert isinstance(event, StepDone) and (event.tokens, event.load.kv_used_tokens) == ([], 0)
+
+
+def test_loop_wakes_by_itself_when_the_batching_window_ends() -> None:
+    peer = Peer(batching_window_s=0.05)
+    began = time.monotonic()
+    peer.channel.write(request(1, [9], max_tokens=1))
+    assert isinstance(peer.read(), StepDone)
+    assert time.monotonic() - began >= 0.04
+    peer.channel.close()
+    peer.thread.join(PATIENCE_S)
 
 
 def test_idle_loop_beats(peer: Peer) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.engine import draws
-from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.plan import StepPlan
+from services.inference.engine.precedence import starvation_bound_s
 from services.inference.engine.scheduler import Rejected
 from tests.unit.inference_engine.requests import make_scheduler, request, run_to_end
 
@@ -24,13 +27,6 @@ class ConstantRunner:
     def run(self, plan: StepPlan) -> torch.Tensor:
         self.plans.append(plan)
         return self._row.repeat(plan.logit_count, 1)
-
-
-def test_reservation_takes_all_blocks_or_none() -> None:
-    pool = BlockPool(4)
-    assert pool.reserve(3 * BLOCK_TOKENS) is not None
-    assert pool.reserve(2 * BLOCK_TOKENS) is None
-    assert pool.free_count == 1
 
 
 def test_sequence_that_could_never_fit_is_rejected_alone() -> None:
@@ -60,11 +56,69 @@ def test_higher_priority_is_admitted_first() -> None:
     assert plan is not None and [chunk.sequence_id for chunk in plan.chunks] == [2]
 
 
+def test_least_urgent_runs_within_the_bound_however_many_urgent_ones_come() -> None:
+    scheduler, order = make_scheduler(max_sequences=1, ageing_s=1.0), []
+    scheduler.add(request(0, [9], priority=-10, max_tokens=2), seed=0, now=0.0)
+    for second in range(60):
+        for urgent in (100 + second, 200 + second):  # more than can be served
+            scheduler.add(request(urgent, [9], priority=10, max_tokens=1), seed=0, now=float(second))
+        plan = scheduler.plan(float(second))
+        assert plan is not None
+        draws.apply(plan, ConstantRunner().run(plan), scheduler, float(second))
+        order.append(plan.chunks[0].sequence_id)
+    overtakers = [sequence_id % 100 for sequence_id in order[: order.index(0)]]
+    assert max(overtakers) <= starvation_bound_s(1.0)
+    assert order.count(0) == 2
+
+
 def test_long_prompt_goes_in_chunks_while_others_keep_decoding() -> None:
     runner = ConstantRunner()
     run_to_end(runner, [request(1, [9], max_tokens=20), request(2, [9] * 100, max_tokens=2)], make_scheduler())
     assert max(plan.token_count for plan in runner.plans) == 32
     assert all(any(chunk.sequence_id == 1 for chunk in plan.chunks) for plan in runner.plans[:4])
+
+
+def test_company_is_waited_for_only_while_nothing_runs_and_the_window_is_open() -> None:
+    scheduler = make_scheduler(batching_window_s=0.04)
+    scheduler.add(request(1, [9]), seed=0, now=1.0)
+    assert scheduler.plan(1.01) is None and scheduler.idle_s(1.01) == pytest.approx(0.03)
+    scheduler.add(request(2, [9]), seed=0, now=1.02)
+    plan = scheduler.plan(1.04)
+    assert plan is not None and len(plan.chunks) == 2
+    scheduler.add(request(3, [9]), seed=0, now=1.05)
+    plan = scheduler.plan(1.05)
+    assert plan is not None and [chunk.sequence_id for chunk in plan.chunks][-1] == 3
+
+
+def test_a_full_batch_waits_for_no_company() -> None:
+    scheduler = make_scheduler(batching_window_s=0.04, max_sequences=2)
+    for sequence_id in (1, 2):
+        scheduler.add(request(sequence_id, [9]), seed=0, now=1.0)
+    assert scheduler.plan(1.0) is not None
+
+
+def test_expired_sequences_end_before_they_take_another_step() -> None:
+    scheduler = make_scheduler(max_sequences=1)
+    scheduler.add(request(1, [9], deadline_s=2.0), seed=0, now=0.0)
+    scheduler.add(request(2, [9], deadline_s=1.0), seed=0, now=0.0)
+    scheduler.add(request(3, [9]), seed=0, now=0.0)
+    assert scheduler.plan(0.0) is not None
+    assert scheduler.expire(0.9) == []
+    assert scheduler.expire(2.0) == [2, 1]
+    plan = scheduler.plan(2.0)
+    assert plan is not None and [chunk.sequence_id for chunk in plan.chunks] == [3]
+
+
+def test_a_sequence_that_is_here_already_is_not_taken_twice() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(request(1, [9]), seed=0, now=0.0)
+    with pytest.raises(Rejected, match="here already"):
+        scheduler.add(request(1, [9]), seed=0, now=0.0)
+
+
+def test_scheduling_needs_no_torch() -> None:
+    code = "import sys, services.inference.engine.scheduler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 def test_abort_frees_blocks_at_once_and_unknown_ids_are_ignored() -> None:
@@ -127,7 +181,14 @@ def test_any_mix_of_requests_ends_with_every_block_free_and_within_the_limits(
 ) -> None:
     scheduler, runner = make_scheduler(blocks=blocks, max_sequences=4), ConstantRunner()
     requests = [
-        request(i, [9] * length, max_tokens=drawn, prompt_logprobs=0 if scores else None, priority=priority)
+        request(
+            i,
+            [9] * length,
+            max_tokens=drawn,
+            prompt_logprobs=0 if scores else None,
+            priority=priority,
+            cache_salt=str(i),
+        )
         for i, (length, drawn, scores, priority) in enumerate(shapes)
     ]
     transcript = run_to_end(runner, requests, scheduler)

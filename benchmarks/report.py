@@ -39,20 +39,30 @@ class Options:
     is_smoke: bool
     data: Path | None
     has_peers: bool
+    extra: argparse.Namespace  # what the benchmark's own `add_arguments` asked for
 
     def wants(self, name: str) -> bool:
         """Whether a claim was asked for."""
         return not self.only or name in self.only
 
 
-def run(name: str, description: str, claims: Sequence[str], measure: Callable[[Options], Iterable[Claim]]) -> None:
+def run(
+    name: str,
+    description: str,
+    claims: Sequence[str],
+    measure: Callable[[Options], Iterable[Claim]],
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
     """Measure, print the table as it grows, write the JSON. Exit status 0 when it ran, whatever holds."""
-    arguments = _parser(name, description, claims).parse_args()
+    parser = _parser(name, description, claims)
+    add_arguments(parser)
+    arguments = parser.parse_args()
     options = Options(
         only=frozenset(filter(None, (arguments.only or "").split(","))),
         is_smoke=arguments.smoke,
         data=arguments.data,
         has_peers=arguments.peers,
+        extra=arguments,
     )
     if unknown := options.only - set(claims):
         sys.exit(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(claims)}")
@@ -70,6 +80,18 @@ def at_most(name: str, value: float, unit: str, limit: float, detail: str = "", 
     return Claim(
         name=name, value=value, unit=unit, bar=f"<= {limit:g}", holds=value <= limit, detail=detail, **interval
     )
+
+
+def at_least(name: str, value: float, unit: str, limit: float, detail: str = "", **interval: float) -> Claim:
+    """A figure that should not be below its bar."""
+    return Claim(
+        name=name, value=value, unit=unit, bar=f">= {limit:g}", holds=value >= limit, detail=detail, **interval
+    )
+
+
+def skipped(name: str, unit: str, bar: str, reason: str) -> Claim:
+    """A claim that could not be measured here: neither holds nor fails."""
+    return Claim(name=name, value=None, unit=unit, bar=bar, holds=None, detail=f"skipped: {reason}")
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:

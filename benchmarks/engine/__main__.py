@@ -1,73 +1,64 @@
-"""`python -m benchmarks.engine`: time from spawn to Ready, and decode rate at 1, 8 and 16 sequences.
+"""`python -m benchmarks.engine`: what the engine does with a model, beside what a user would run instead.
 
-The packaged demo model in float32, greedy, prompts of 6 tokens, all sequences together, on as many ranks as the machine
-has cores, up to two. A first look for the record: bars and peers come with the engine's own issue.
+Our engine and the peers (`--peers`) run in the same invocation, taking turns; each figure is the median of the
+repetitions. Prompts are random tokens, drawing is greedy and never ends by itself. Rates count steps in which all
+sequences draw. Without `--model` the packaged demo model is measured; the smallest size runs a tiny random one.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from benchmarks import report
+from benchmarks.engine import batching, cancelling, footprint, prefix, rpc, scaling, speed, trace
+from benchmarks.engine.our_engine import OurEngine
+from benchmarks.engine.race import peers_of
+from benchmarks.engine.setup import Setup, add_arguments, make_setup
+from benchmarks.engine.starting import start_to_ready
 from benchmarks.report import Claim, Options
-from services.inference.engine.messages import AddSequence, Sampling, StepDone, Stopping
-from services.inference.models.store import resolve
-from tests.support.engine_process import CACHE_DIR, EngineUnderTest
 
-MODEL = "packaged:gemma3-270m"
-SEQUENCE_COUNTS = (1, 8, 16)
-CLAIMS = ("start_to_ready", *(f"decode_{count}" for count in SEQUENCE_COUNTS))
-DRAWN_TOKENS = 64
-REPETITIONS = 3
-PROMPT = [2, 818, 5279, 529, 7001, 563]
-RANKS = min(2, os.cpu_count() or 1)
+START = "start_to_ready"
+BESIDE_PEERS = (*speed.CLAIMS, batching.CLAIM)
+ALONE = (prefix.CLAIM, cancelling.CLAIM, *trace.CLAIMS, scaling.CLAIM, rpc.CLAIM)
+CLAIMS = (START, *BESIDE_PEERS, *ALONE, footprint.CLAIM)
 
 
 def measure(options: Options) -> Iterator[Claim]:
-    """One engine a repetition, so that starts are measured as often as rates."""
-    directory = resolve(MODEL, CACHE_DIR).directory
-    drawn_tokens, repetitions = (8, 1) if options.is_smoke else (DRAWN_TOKENS, REPETITIONS)
-    starts: list[float] = []
-    rates: dict[int, list[float]] = {count: [] for count in SEQUENCE_COUNTS}
-    for _ in range(repetitions):
-        began_at = time.monotonic()
-        with EngineUnderTest(directory, tensor_parallel_size=RANKS, kv_tokens=16384) as engine:
-            engine.ready()
-            starts.append(time.monotonic() - began_at)
-            for count in SEQUENCE_COUNTS:
-                rates[count].append(decode_rate(engine, count, drawn_tokens))
-    if options.wants("start_to_ready"):
-        yield _reported("start_to_ready", starts, "s")
-    for count in SEQUENCE_COUNTS:
-        if options.wants(f"decode_{count}"):
-            yield _reported(f"decode_{count}", rates[count], "tokens/s")
+    """Claims that share an engine or the peers come together; nothing is kept from one run to the next."""
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = make_setup(options, Path(scratch))
+        if _wants_any(options, (START, *BESIDE_PEERS, *ALONE)):
+            with OurEngine(setup) as engine:
+                yield from _on_one_engine(setup, options, engine)
+        if options.wants(footprint.CLAIM):
+            yield from footprint.kv_memory(setup)
 
 
-def decode_rate(engine: EngineUnderTest, count: int, drawn_tokens: int) -> float:
-    """Tokens per second of all sequences together, from the step that finished the last prompt on."""
-    for sequence_id in range(count):
-        stopping, sampling = Stopping(max_tokens=drawn_tokens), Sampling(temperature=0.0)
-        engine.channel.write(
-            AddSequence(sequence_id=sequence_id, prompt_ids=PROMPT, sampling=sampling, stopping=stopping)
-        )
-    drawn, since, finished = 0, time.monotonic(), 0
-    while finished < count:
-        event = engine.read()
-        if isinstance(event, StepDone):
-            drawn += len(event.tokens)
-            finished += sum(token.finish is not None for token in event.tokens)
-            if event.load.prefill_backlog_tokens or (event.load.running_count < count and not finished):
-                drawn, since = 0, time.monotonic()
-    return drawn / (time.monotonic() - since)
+def _on_one_engine(setup: Setup, options: Options, engine: OurEngine) -> Iterator[Claim]:
+    if options.wants(START):
+        yield from start_to_ready(setup, engine)
+    if _wants_any(options, BESIDE_PEERS):
+        with peers_of(setup, are_wanted=options.has_peers) as peers:
+            yield from speed.speed(setup, options, engine, peers)
+            if options.wants(batching.CLAIM):
+                yield from batching.continuous_batching(setup, peers)
+    if options.wants(prefix.CLAIM):
+        yield from prefix.shared_prefix(setup, engine)
+    if options.wants(cancelling.CLAIM):
+        yield from cancelling.cancel_to_free(setup, engine)
+    if _wants_any(options, trace.CLAIMS):
+        yield from (claim for claim in trace.under_trace(setup, options, engine) if options.wants(claim.name))
+    if options.wants(scaling.CLAIM):
+        yield from scaling.tensor_parallel(setup, engine)
+    if options.wants(rpc.CLAIM):
+        yield from rpc.rpc_overhead(setup, engine)
 
 
-def _reported(name: str, values: list[float], unit: str) -> Claim:
-    detail = f"{RANKS} ranks, float32; median of {', '.join(f'{value:.1f}' for value in values)}"
-    return Claim(name=name, value=statistics.median(values), unit=unit, bar="-", holds=None, detail=detail)
+def _wants_any(options: Options, names: Iterable[str]) -> bool:
+    return any(map(options.wants, names))
 
 
 if __name__ == "__main__":
-    report.run("engine", "Time to ready and decode rate of the engine with the demo model.", CLAIMS, measure)
+    report.run("engine", "The engine's figures, beside those of peers.", CLAIMS, measure, add_arguments)

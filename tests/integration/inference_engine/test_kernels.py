@@ -179,3 +179,9 @@ def test_missing_compiler_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoKernels, match="install g\\+\\+"):
         build.build(tmp_path)
+
+
+def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "kernels").write_text("a file where a folder should be")
+    with pytest.raises(NoKernels, match="could not be written"):
+        build.build(tmp_path)

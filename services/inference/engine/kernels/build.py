@@ -26,13 +26,15 @@ def build(cache_dir: Path) -> Path:
     """The compiled library, made now if need be (about five seconds). Raises NoKernels."""
     compiler = _require_compiler()
     _require_processor()
-    folder = cache_dir / "kernels"
-    folder.mkdir(parents=True, exist_ok=True)
-    library = folder / f"{_digest(compiler)}.so"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            _compile(compiler, library)
+    library = cache_dir / "kernels" / f"{_digest(compiler)}.so"
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with (library.parent / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not library.exists():
+                _compile(compiler, library)
+    except OSError as problem:
+        raise NoKernels(f"they could not be written to {library.parent}: {problem.strerror}") from problem
     return library
 
 
@@ -79,8 +81,8 @@ def _compile(compiler: str, library: Path) -> None:
         if done.returncode != 0:
             raise NoKernels(f"{compiler} failed: {_first_error(done.stderr)}")
         unfinished.rename(library)
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise NoKernels(f"{compiler} could not be run: {problem}") from problem
+    except subprocess.TimeoutExpired as problem:
+        raise NoKernels(f"{compiler} took over {_TIMEOUT_S:g} s") from problem
     finally:
         unfinished.unlink(missing_ok=True)
 

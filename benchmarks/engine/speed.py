@@ -84,6 +84,6 @@ def _beside(name: str, engine: OurEngine, peers: Peers, figures: Figures, rival:
     load = f"load {os.getloadavg()[0]:.1f}"
     detail = f"tokens/s: {in_words(figures)}; {engine.in_words}; {load}{peers.absent_in_words}"
     if rival is None or rival not in figures:
-        return skipped(name, "x", f">= {bar:g}", f"{rival or 'no peer'} was not measured; {detail}")
+        return skipped(name, "x", f">= {bar:g}", f"{rival or 'every peer'} is absent; {detail}")
     ratio = median_of(figures, engine.name) / median_of(figures, rival)
     return at_least(name, ratio, f"x {rival}", bar, detail)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
+from services.inference.engine.limits import LONGEST_BATCHING_WINDOW_S
 
 ENGINE_KINDS = ("deepspeed", "echo")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -75,7 +76,10 @@ class EngineSettings:
             require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
         require(self.step_tokens >= self.max_sequences, "engine.step_tokens must not be under engine.max_sequences")
         require(self.ageing_s > 0, "engine.ageing_s must be over 0")
-        require(0 <= self.batching_window_s <= 0.05, "engine.batching_window_s must be in [0, 0.05]")
+        require(
+            0 <= self.batching_window_s <= LONGEST_BATCHING_WINDOW_S,
+            f"engine.batching_window_s must be in [0, {LONGEST_BATCHING_WINDOW_S}]",
+        )
         require(self.prefix_cache in ("on", "off"), "engine.prefix_cache must be on or off")
         require(self.output_reserve_tokens >= 0, "engine.output_reserve_tokens must not be negative")
         require(self.echo_tokens_per_s >= 0, "engine.echo_tokens_per_s must not be negative")

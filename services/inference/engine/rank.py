@@ -85,8 +85,8 @@ class Rank:
         model = shard(self.model, getattr(torch, options.dtype), options.rank, size).to(device)
         if not join.kernels:
             return self._stock(model, device, join.no_kernels)
-        reason = self._why_not_lean(model, join)
-        return self._stock(model, device, reason) if reason else self._lean(model, join)
+        lean = self._lean_model(model, join)
+        return self._stock(model, device, lean) if isinstance(lean, str) else self._lean(lean, model, join)
 
     def _stock(self, model: Any, device: torch.device, reason: str) -> Prepared:
         from services.inference.engine.kv_cache import KvCache
@@ -99,42 +99,35 @@ class Rank:
         cache = KvCache(self._block_count)
         return Prepared(runner=ModelRunner(model, cache, device, board), path=f"stock: {reason}")
 
-    def _why_not_lean(self, model: Any, join: Join) -> str:
-        """Empty if every rank can take the fast path and it is right; all ranks come to the same answer."""
+    def _lean_model(self, model: Any, join: Join) -> LeanModel | str:
+        """The fast path if every rank can take it and it is right, else why not; all ranks come to the same answer."""
+        from services.inference.engine.kernels.native import Kernels
         from services.inference.engine.lean import verify
-        from services.inference.engine.lean.adopt import NotLean
+        from services.inference.engine.lean.adopt import NotLean, adopt
 
-        reason = ""
+        lean, reason = None, "another rank's share of the model is not known to the fast path"
         try:
-            lean = self._adopted(model, join)
+            kernels = Kernels(Path(join.kernels), thread_count(self.options))
+            lean = adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
         except NotLean as problem:
             reason = str(problem)
-        if not self._all_agree(not reason):
-            return reason or "another rank's share of the model is not known to the fast path"
+        if not self._all_agree(lean is not None) or lean is None:
+            return reason
         difference = verify.difference(lean, model, self.vocabulary_size)
         if self._all_agree(difference <= verify.MOST_DIFFERENCE):
-            return ""
+            return lean
         return f"its results are {difference:.1e} away from those of the model's own definition"
-
-    def _adopted(self, model: Any, join: Join) -> LeanModel:
-        """Raises NotLean."""
-        from services.inference.engine.kernels.native import Kernels
-        from services.inference.engine.lean.adopt import adopt
-
-        kernels = Kernels(Path(join.kernels), thread_count(self.options))
-        return adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
 
     def _all_agree(self, is_so: bool) -> bool:
         return is_so if self.options.tensor_parallel_size == 1 else distributed.all_agree(is_so)
 
-    def _lean(self, model: Any, join: Join) -> Prepared:
+    def _lean(self, lean: LeanModel, model: Any, join: Join) -> Prepared:
         import torch
 
         from services.inference.engine.lean import verify
         from services.inference.engine.lean.adopt import quantised
         from services.inference.engine.lean.runner import LeanRunner
 
-        lean = self._adopted(model, join)
         board = self._board(torch.device("cpu"))
         exact = LeanRunner(lean, self._block_count, board)
         if self.options.quantization == "none":

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from services.inference.engine.blocks import BLOCK_TOKENS
 from services.inference.engine.kernels import build
 from services.inference.engine.kernels.build import NoKernels
-from services.inference.engine.kernels.native import BLOCK_TOKENS, Chunks, Heads, Kernels
+from services.inference.engine.kernels.native import Chunks, Heads, Kernels
 from tests.support.engine_process import CACHE_DIR
 from tests.support.real import missing
 

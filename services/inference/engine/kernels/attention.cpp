@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int kBlock = 16;
+constexpr int kBlock = 16;  // BLOCK_TOKENS in blocks.py
 constexpr int kMostRows = 8;
 
 // One query head at one token: what it may see is [begin, end) of its sequence.

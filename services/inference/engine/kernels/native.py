@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-BLOCK_TOKENS = 16
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, list[type]] = {
     "mesh_pack_int8": [_P, _I, _I, _P, _P],

@@ -36,7 +36,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Int8:
-    """One byte a weight, one scale an output; inputs are quantised token by token."""
+    """One byte a weight, a scale for each group of an output's inputs; x is quantised token by token."""
 
     kernels: Kernels
     weight: Int8Weight

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.inference.engine.kernels.native import BLOCK_TOKENS, Chunks, Heads, Kernels
+from services.inference.engine.blocks import BLOCK_TOKENS
+from services.inference.engine.kernels.native import Chunks, Heads, Kernels
 from services.inference.engine.lean.linear import Linear
 
 AllReduce = Callable[[Tensor], None]

@@ -125,7 +125,7 @@ class Rank:
         import torch
 
         from services.inference.engine.lean import verify
-        from services.inference.engine.lean.adopt import quantised
+        from services.inference.engine.lean.int8 import quantised
         from services.inference.engine.lean.runner import LeanRunner
 
         board = self._board(torch.device("cpu"))

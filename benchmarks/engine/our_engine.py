@@ -93,11 +93,13 @@ class OurEngine:
 
     def score(self, prompt: Sequence[int]) -> tuple[list[float], list[int]]:
         """Of each token but the first: its log-probability, and the likeliest token in its place."""
-        sequence_id = self.add(prompt, 1, prompt_logprobs=1)
-        while True:
+        self.add(prompt, 1, prompt_logprobs=1)
+        event = self._process.read()
+        while not isinstance(event, PromptScored):
             event = self._process.read()
-            if isinstance(event, PromptScored) and event.sequence_id == sequence_id:
-                return [drawn.logprob for drawn in event.drawn], [top[0].token_id for top in event.top]
+        while not finished_count(self.step_done()):
+            pass
+        return [drawn.logprob for drawn in event.drawn], [top[0].token_id for top in event.top]
 
     def add(self, prompt: Sequence[int], max_tokens: int, *, prompt_logprobs: int | None = None) -> int:
         """Send a sequence; gives its id."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.inference.engine import distributed
+from services.inference.engine.available import give_back_freed
 from services.inference.engine.options import EngineOptions
 from services.inference.engine.plan import Join
 
@@ -74,6 +75,12 @@ class Rank:
 
     def make_runner(self, join: Join) -> Prepared:
         """Meet the other ranks, keep this rank's share, and wrap it as a Runner. Raises ModelError."""
+        options = replace(self.options, kv_tokens=join.kv_tokens, context_tokens=join.context_tokens)
+        prepared = replace(self, options=options)._make_runner(join)
+        give_back_freed()
+        return prepared
+
+    def _make_runner(self, join: Join) -> Prepared:
         import torch
 
         from services.inference.engine.loading import shard
@@ -108,7 +115,8 @@ class Rank:
         lean, reason = None, "another rank's share of the model is not known to the fast path"
         try:
             kernels = Kernels(Path(join.kernels), thread_count(self.options))
-            lean = adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
+            positions = max(self.options.context_tokens, verify.TOKENS)
+            lean = adopt(model, kernels, distributed.all_reduce, position_count=positions)
         except NotLean as problem:
             reason = str(problem)
         if not self._all_agree(lean is not None) or lean is None:

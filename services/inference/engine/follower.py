@@ -1,4 +1,4 @@
-"""Ranks 1.. : load a shard, then run whatever plan comes; blocked on the socket in between, so idle costs nothing."""
+"""Ranks 1.., on any node: load a shard, then run whatever plan comes; blocked on the socket in between."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def follow(options: EngineOptions) -> int:
 
 
 def _run(options: EngineOptions, channel: BlockingChannel[Any, Any]) -> None:
-    from services.inference.engine.rank import Rank, prepare
+    from services.inference.engine.rank import Rank, check_memory, prepare
 
     prepare(options)
+    if options.node_rank > 0 and options.local_rank == 0:
+        check_memory(options)
     rank = Rank.load(options)
     join = channel.read()
     assert isinstance(join, Join)

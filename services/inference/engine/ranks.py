@@ -55,7 +55,7 @@ def start_followers(options: EngineOptions) -> Followers:
     """Start ranks 1.. with the same options."""
     processes: list[subprocess.Popen[bytes]] = []
     channels: list[RankChannel] = []
-    for rank in range(1, options.tensor_parallel_size):
+    for rank in range(1, options.local_size):
         ours, theirs = socket.socketpair()
         child = replace(options, rank=rank, fd=theirs.fileno(), parent_pid=os.getpid())
         command = [sys.executable, "-m", "services.inference.engine", *as_arguments(child)]

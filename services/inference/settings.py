@@ -7,6 +7,7 @@ from pathlib import Path
 
 from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
 from services.inference.engine.limits import LONGEST_BATCHING_WINDOW_S
+from services.inference.nodes_settings import NodesSettings
 
 ENGINE_KINDS = ("deepspeed", "echo")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -33,7 +34,8 @@ class EngineSettings:
     kind: str = "deepspeed"
     """deepspeed, or echo: a test double that answers with the prompt."""
     tensor_parallel_size: int = 0
-    """Ranks that share the weights; 0: two where there are two cores or GPUs, else one."""
+    """Ranks that share the weights; 0: two where there are two cores or GPUs, else one. Over several hosts (`nodes`) it
+    counts all of them; 0: one on each host."""
     device: str = "auto"
     """auto, cpu or cuda."""
     dtype: str = "auto"
@@ -140,9 +142,24 @@ class InferenceSettings(ServiceSettings):
     engine: EngineSettings = field(default_factory=EngineSettings)
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
+    nodes: NodesSettings = field(default_factory=NodesSettings)
 
     def __post_init__(self) -> None:
+        self._require_equal_nodes()
         require(bool(self.model.source) or self.engine.kind == "echo", "model.source is empty: name a model to serve")
+
+    def _require_equal_nodes(self) -> None:
+        count, ranks = self.nodes.count, self.engine.tensor_parallel_size
+        require(count == 1 or self.engine.kind != "echo", "nodes.count must be 1 for engine.kind echo")
+        require(
+            ranks % count == 0,
+            f"engine.tensor_parallel_size counts the ranks of all hosts: {ranks} can't be shared evenly by {count}, "
+            "the nodes.count",
+        )
+        require(
+            count == 1 or self.nodes.join_timeout_s < self.watchdog.start_timeout_s,
+            "nodes.join_timeout_s must be under watchdog.start_timeout_s, which covers the wait for other hosts too",
+        )
 
     @property
     def model_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Ranks 1.. : load a shard, then run whatever plan comes; blocked on the socket in between, so idle costs nothing."""
+"""Ranks 1.., on any node: load a shard, then run whatever plan comes; blocked on the socket in between."""
 
 from __future__ import annotations
 

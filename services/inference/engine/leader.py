@@ -1,4 +1,4 @@
-"""Rank 0: start the other ranks, load, prove that a token can be drawn, say Ready, then loop."""
+"""Rank 0: wait for other nodes if any, start the other ranks, load, prove that a token can be drawn, say Ready."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -18,18 +18,20 @@ from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.faults import RankFailed, as_fatal
 from services.inference.engine.messages import Fatal, Progress, Ready, ToEngine
 from services.inference.engine.options import EngineOptions
-from services.inference.engine.plan import Chunk, Join, Loaded, Room, StepPlan
-from services.inference.engine.ranks import Followers, start_followers
+from services.inference.engine.plan import Chunk, FromRank, Join, Loaded, Room, StepPlan
+from services.inference.engine.ranks import EXIT_RANK_LOST, Followers, start_followers
 from services.inference.engine.scheduler import Limits, Scheduler
 from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 if TYPE_CHECKING:  # these import torch: the other ranks are started, and the environment is set, before that
     from services.inference.engine.loop import Channel, Loop
     from services.inference.engine.model_runner import Runner
+    from services.inference.engine.nodes.lines import FarNodes
     from services.inference.engine.pool_size import PoolSize
     from services.inference.engine.rank import Prepared, Rank
 
 _WARM_UP_TOKENS = 4
+_LAST_WORD_S = 1.0
 Said = TypeVar("Said", Room, Loaded)
 
 
@@ -55,6 +57,8 @@ def _serve(options: EngineOptions, channel: Channel) -> int:
 
 
 def _complete(options: EngineOptions, folder: str) -> EngineOptions:
+    if options.nodes > 1:
+        return options
     board_fd = os.memfd_create("logits", 0) if options.tensor_parallel_size > 1 else -1
     rendezvous = Path(folder) / f"meet-{os.getpid()}-{time.monotonic_ns()}"
     return replace(options, board_fd=board_fd, rendezvous=str(rendezvous))
@@ -65,46 +69,84 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     from services.inference.engine.rank import Rank, prepare
 
     channel.write(Progress(stage="starting", fraction=0.0))
-    followers = start_followers(options)
+    far: FarNodes | None = None
+    if options.nodes > 1:
+        options, far = _muster(options, channel)
+    others = _Others(start_followers(options), far)
     prepare(options)
     size = size_pool(options)
     channel.write(Progress(stage="loading weights", fraction=0.2))
     rank = Rank.load(options)
-    options = _sized(options, size, followers)
+    options = _sized(options, size, others)
     all_reduce = _choose_all_reduce(options, channel)
-    if options.tensor_parallel_size > 1:
+    if options.board_fd >= 0:
         os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
     join = _join(options, all_reduce, channel)
-    followers.tell(join)
+    others.tell(join)
     channel.write(Progress(stage="sharding the model", fraction=0.6))
     prepared = rank.make_runner(join)
-    runner = _Leading(prepared.runner, followers)
-    _hear(followers, Loaded)
+    runner = _Leading(prepared.runner, others)
+    _hear(others, Loaded)
     channel.write(Progress(stage="drawing a first token", fraction=0.9))
     _warm_up(runner)
     scheduler = _make_scheduler(options, rank.vocabulary_size)
 
     from services.inference.engine.loop import Loop
 
-    channel.write(_ready(options, rank, followers, scheduler, join, prepared))
+    if far is not None:
+        far.serve()
+    channel.write(_ready(options, rank, others.followers, scheduler, join, prepared))
     return Loop(channel, scheduler, runner, time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """All ranks but this one."""
+
+    followers: Followers
+    far: FarNodes | None
+
+    def tell(self, message: StepPlan | Join) -> None:
+        if self.far is not None:
+            self.far.tell(message)
+        self.followers.tell(message)
+
+    def hear(self) -> list[FromRank | Fatal]:
+        return [*self.followers.hear(), *(self.far.hear() if self.far is not None else [])]
 
 
 class _Leading:
     """A Runner that has all ranks run the plan."""
 
-    def __init__(self, runner: Runner, followers: Followers) -> None:
-        self._runner, self._followers = runner, followers
+    def __init__(self, runner: Runner, others: _Others) -> None:
+        self._runner, self._others = runner, others
 
     def run(self, plan: StepPlan) -> Any:
-        self._followers.tell(plan)
-        return self._runner.run(plan)
+        self._others.tell(plan)
+        try:
+            return self._runner.run(plan)
+        except RuntimeError:
+            if self._others.far is not None:
+                self._others.far.await_verdict()
+            raise
 
 
-def _sized(options: EngineOptions, own: PoolSize, followers: Followers) -> EngineOptions:
+def _sized(options: EngineOptions, own: PoolSize, others: _Others) -> EngineOptions:
     """With the cache that every rank has room for."""
-    kv_tokens = min([own.kv_tokens, *(room.kv_tokens for room in _hear(followers, Room))])
+    kv_tokens = min([own.kv_tokens, *(room.kv_tokens for room in _hear(others, Room))])
     return replace(options, kv_tokens=kv_tokens, context_tokens=min(own.context_tokens, kv_tokens))
+
+
+def _muster(options: EngineOptions, channel: Channel) -> tuple[EngineOptions, FarNodes]:
+    from services.inference.engine.nodes.muster import muster
+
+    def lose(fatal: Fatal) -> None:
+        print(f"{fatal.problem}. {fatal.advice}", file=sys.stderr, flush=True)
+        with suppress(EndOfStream):
+            channel.write_if_free(fatal, _LAST_WORD_S)
+        os._exit(EXIT_RANK_LOST)
+
+    return muster(options, lambda stage: channel.write(Progress(stage=stage)), lose)
 
 
 def _join(options: EngineOptions, all_reduce: str, channel: Channel) -> Join:
@@ -132,7 +174,7 @@ def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
         return "none"
     if options.device == "cuda":
         return "nccl"
-    if options.all_reduce == "gloo":
+    if options.all_reduce == "gloo" or options.nodes > 1:
         return "gloo"
     channel.write(Progress(stage="preparing the shared-memory all-reduce", fraction=0.4))
     reason = distributed.why_not_shm(options.tensor_parallel_size)
@@ -142,10 +184,10 @@ def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
     return "gloo"
 
 
-def _hear(followers: Followers, kind: type[Said]) -> list[Said]:
+def _hear(others: _Others, kind: type[Said]) -> list[Said]:
     """What each of the other ranks says next. Raises RankFailed."""
     heard: list[Said] = []
-    for answer in followers.hear():
+    for answer in others.hear():
         if isinstance(answer, Fatal):
             raise RankFailed(answer)
         assert isinstance(answer, kind)

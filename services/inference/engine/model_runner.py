@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from services.inference.engine.kv_cache import KvCache
 from services.inference.engine.plan import StepPlan
 from services.inference.engine.step_input import StepInput
-from services.inference.engine.vocabulary import LogitBoard
+from services.inference.engine.vocabulary import Board
 
 
 class Runner(Protocol):
@@ -22,9 +22,7 @@ class Runner(Protocol):
 class ModelRunner:
     """One rank of the model as transformers defines it. `board` is None where one rank holds the whole vocabulary."""
 
-    def __init__(
-        self, model: nn.Module, kv_cache: KvCache, device: torch.device, board: LogitBoard | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, kv_cache: KvCache, device: torch.device, board: Board | None = None) -> None:
         self._model, self._kv_cache, self._device, self._board = model, kv_cache, device, board
 
     @torch.inference_mode()

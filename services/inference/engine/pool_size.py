@@ -93,7 +93,7 @@ def _host_space(options: EngineOptions, config: Any) -> Space:
     """Of the ranks of this host together."""
     import torch
 
-    rank_count, element_bytes = options.tensor_parallel_size, getattr(torch, options.dtype).itemsize
+    rank_count, element_bytes = options.local_size, getattr(torch, options.dtype).itemsize
     contents = memory.read_contents(options.model_dir, config, options.dtype)
     return Space(
         available=available_bytes(),
@@ -102,9 +102,10 @@ def _host_space(options: EngineOptions, config: Any) -> Space:
             element_bytes=element_bytes,
             is_int8=options.quantization == "int8",
             rank_count=rank_count,
+            host_count=options.nodes,
         ),
         others=rank_count * RANK_BYTES + _logit_bytes(options, config),
-        token_bytes=memory.kv_bytes(config, 1, element_bytes),
+        token_bytes=memory.kv_bytes(config, 1, element_bytes, options.nodes),
     )
 
 
@@ -115,7 +116,7 @@ def _device_space(options: EngineOptions, config: Any) -> Space:
     size, element_bytes = options.tensor_parallel_size, getattr(torch, options.dtype).itemsize
     contents = memory.read_contents(options.model_dir, config, options.dtype)
     own = (contents.layer_count // size + contents.whole_count) * element_bytes
-    free, total = torch.cuda.mem_get_info(options.rank)
+    free, total = torch.cuda.mem_get_info(options.local_rank)
     return Space(
         available=total,
         weights=WeightBytes(starting=own, serving=own),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,20 +18,13 @@ if TYPE_CHECKING:
 
     from services.inference.engine.lean.model import LeanModel
     from services.inference.engine.model_runner import Runner
-    from services.inference.engine.vocabulary import LogitBoard
+    from services.inference.engine.vocabulary import Board
 
 
 def prepare(options: EngineOptions) -> None:
     """Set the environment, then import what is heavy."""
     threads = thread_count(options)
-    distributed.prepare_environment(
-        options.rank,
-        options.tensor_parallel_size,
-        options.rendezvous,
-        device=options.device,
-        cache_dir=options.cache_dir.absolute(),
-        threads=threads,
-    )
+    distributed.prepare_environment(options, threads)
     import torch
 
     torch.set_num_threads(threads)
@@ -38,7 +32,7 @@ def prepare(options: EngineOptions) -> None:
 
 def thread_count(options: EngineOptions) -> int:
     """Threads of one rank."""
-    return options.threads or max(1, len(os.sched_getaffinity(0)) // options.tensor_parallel_size)
+    return options.threads or max(1, len(os.sched_getaffinity(0)) // options.local_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +80,9 @@ class Rank:
         from services.inference.engine.loading import shard
 
         options, size = self.options, self.options.tensor_parallel_size
-        device = torch.device(options.device, options.rank) if options.device == "cuda" else torch.device("cpu")
+        device = distributed.use_device(options)
         if size > 1:
-            distributed.join(options.rank, size, options.rendezvous, join.all_reduce)
+            distributed.join(options, join.all_reduce)
         model = shard(self.model, getattr(torch, options.dtype), options.rank, size).to(device)
         if not join.kernels:
             return self._stock(model, device, join.no_kernels)
@@ -108,23 +102,31 @@ class Rank:
 
     def _lean_model(self, model: Any, join: Join) -> LeanModel | str:
         """The fast path if every rank can take it and it is right, else why not; all ranks come to the same answer."""
+        from services.inference.engine.kernels.build import NoKernels
         from services.inference.engine.kernels.native import Kernels
         from services.inference.engine.lean import verify
         from services.inference.engine.lean.adopt import NotLean, adopt
 
-        lean, reason = None, "another rank's share of the model is not known to the fast path"
+        lean, reason = None, "another rank can't take the fast path; the log of its host says why"
         try:
-            kernels = Kernels(Path(join.kernels), thread_count(self.options))
+            kernels = Kernels(self._kernels(join), thread_count(self.options))
             positions = max(self.options.context_tokens, verify.TOKENS)
             lean = adopt(model, kernels, distributed.all_reduce, position_count=positions)
-        except NotLean as problem:
+        except (NotLean, NoKernels) as problem:
             reason = str(problem)
+            print(f"without the fast path: {reason}", file=sys.stderr)
         if not self._all_agree(lean is not None) or lean is None:
             return reason
         difference = verify.difference(lean, model, self.vocabulary_size)
         if self._all_agree(difference <= verify.MOST_DIFFERENCE):
             return lean
         return f"its results are {difference:.1e} away from those of the model's own definition"
+
+    def _kernels(self, join: Join) -> Path:
+        """Node 0 has built its own before; another node's processor and compiler may be others."""
+        from services.inference.engine.kernels.build import build
+
+        return Path(join.kernels) if self.options.node_rank == 0 else build(self.options.cache_dir.absolute())
 
     def _all_agree(self, is_so: bool) -> bool:
         return is_so if self.options.tensor_parallel_size == 1 else distributed.all_agree(is_so)
@@ -145,12 +147,17 @@ class Rank:
         model.model.layers = torch.nn.ModuleList()  # the float weights are not needed any more
         return Prepared(runner=runner, path="lean", quantisation_loss=str(loss or "not measured"))
 
-    def _board(self, device: torch.device) -> LogitBoard:
+    def _board(self, device: torch.device) -> Board:
         import torch
 
         from services.inference.engine.vocabulary import LogitBoard, open_board, slice_bounds
 
         options, size = self.options, self.options.tensor_parallel_size
+        if options.nodes > 1:
+            from services.inference.engine.nodes.gathered import GatheredLogits
+
+            rows, columns = options.logit_rows, self.vocabulary_size
+            return GatheredLogits(distributed.gather, rows, columns, rank=options.rank, size=size, device=device)
         if size == 1:
             rows_RV = torch.empty(options.logit_rows, self.vocabulary_size)
             return LogitBoard(rows_RV, 0, self.vocabulary_size)

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from services.inference.engine.messages import Fatal
 from services.inference.engine.options import EngineOptions, as_arguments
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import BlockingChannel
 
 EXIT_RANK_LOST = 70
 _PR_SET_PDEATHSIG = 1
 
-RankChannel = BlockingChannel[StepPlan | Join, Room | Loaded | Fatal]
+RankChannel = BlockingChannel[StepPlan | Join, FromRank | Fatal]
 
 
 class Followers:
@@ -39,7 +39,7 @@ class Followers:
         for channel in self._channels:
             channel.write(message)
 
-    def hear(self) -> list[Room | Loaded | Fatal]:
+    def hear(self) -> list[FromRank | Fatal]:
         """One message from each."""
         return [channel.read() for channel in self._channels]
 
@@ -55,14 +55,14 @@ def start_followers(options: EngineOptions) -> Followers:
     """Start ranks 1.. with the same options."""
     processes: list[subprocess.Popen[bytes]] = []
     channels: list[RankChannel] = []
-    for rank in range(1, options.tensor_parallel_size):
+    for rank in range(1, options.local_size):
         ours, theirs = socket.socketpair()
         child = replace(options, rank=rank, fd=theirs.fileno(), parent_pid=os.getpid())
         command = [sys.executable, "-m", "services.inference.engine", *as_arguments(child)]
         passed = [descriptor for descriptor in (child.fd, options.board_fd) if descriptor >= 0]
         processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=passed))
         theirs.close()
-        channels.append(BlockingChannel(ours, Room | Loaded | Fatal))
+        channels.append(BlockingChannel(ours, FromRank | Fatal))
     return Followers(processes, channels)
 
 

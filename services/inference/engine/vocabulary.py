@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,16 @@ class VocabularySlice(nn.Module):
         return nn.functional.linear(hidden, self.weight, self.bias)
 
 
+class Board(Protocol):
+    """Where one step's logits come together: each rank writes `own_columns`, then all ask for `whole_rows`."""
+
+    def own_columns(self, row_count: int) -> Tensor: ...
+
+    def whole_rows(self, row_count: int) -> Tensor: ...
+
+
 class LogitBoard:
-    """Where one step's logits come together: `own_columns` are written by this rank, `whole_rows` read by rank 0.
+    """The Board of one host: `own_columns` are written by this rank, `whole_rows` read by rank 0.
 
     `rows_RV` is shared between ranks and `fence` waits until all have come to the same point; a single rank has the
     whole vocabulary, rows of its own, and no fence.

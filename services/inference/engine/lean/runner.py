@@ -11,13 +11,13 @@ from services.inference.engine.kernels.native import Chunks
 from services.inference.engine.lean.model import LayerCache, LeanModel, Step
 from services.inference.engine.plan import StepPlan
 from services.inference.engine.step_input import StepInput
-from services.inference.engine.vocabulary import LogitBoard
+from services.inference.engine.vocabulary import Board
 
 
 class LeanRunner:
     """One rank. `board` is where the logits of all ranks come together."""
 
-    def __init__(self, model: LeanModel, block_count: int, board: LogitBoard) -> None:
+    def __init__(self, model: LeanModel, block_count: int, board: Board) -> None:
         self._model, self._board = model, board
         self._caches = [LayerCache(block_count, layer.heads) for layer in model.layers]
 

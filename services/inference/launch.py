@@ -60,6 +60,8 @@ def engine_options(
         quantization="int8" if settings.dtype == "int8" else "none",
         device=device,
         kv_tokens=settings.kv_tokens,
+        memory_share=settings.memory_share,
+        context_tokens=settings.context_tokens,
         max_sequences=settings.max_sequences,
         step_tokens=settings.step_tokens,
         ageing_s=settings.ageing_s,

@@ -45,9 +45,13 @@ class EngineSettings:
     """0: an even share of the cores."""
     context_tokens: int = 0
     """Most tokens of prompt and answer together; 0: as much as the model and the KV cache allow."""
-    kv_tokens: int = 16384
-    """Tokens whose keys and values fit in the cache, over all sequences."""
-    max_sequences: int = 16
+    kv_tokens: int = 0
+    """Tokens whose keys and values fit in the cache, over all sequences; 0: as many as memory_share holds, and no more
+    than max_sequences contexts."""
+    memory_share: float = 0.0
+    """For kv_tokens 0. On a processor the part of what is available beside the weights; on a GPU the part of its
+    memory that weights, activations and cache fill together. 0: 0.25 on a processor, 0.9 on a GPU."""
+    max_sequences: int = 64
     """Most sequences in one step."""
     max_waiting_sequences: int = 256
     """Sequences that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
@@ -72,10 +76,12 @@ class EngineSettings:
         require(self.dtype in DTYPES, f"engine.dtype must be one of {', '.join(DTYPES)}")
         require(self.device in ("auto", "cpu", "cuda"), "engine.device must be one of auto, cpu, cuda")
         require(self.dtype != "int8" or self.device != "cuda", "engine.dtype int8 is for engine.device cpu")
-        for name in ("kv_tokens", "max_sequences", "step_tokens"):
+        for name in ("max_sequences", "step_tokens"):
             require(getattr(self, name) > 0, f"engine.{name} must be over 0")
         for name in ("tensor_parallel_size", "threads_per_rank", "context_tokens", "max_waiting_sequences"):
             require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
+        require(self.kv_tokens >= 0, "engine.kv_tokens must not be negative")
+        require(0 <= self.memory_share <= 0.95, "engine.memory_share must be in [0, 0.95]")
         require(self.step_tokens >= self.max_sequences, "engine.step_tokens must not be under engine.max_sequences")
         require(self.ageing_s > 0, "engine.ageing_s must be over 0")
         require(

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.inference.engine.faults import as_fatal
 from services.inference.engine.options import EngineOptions
-from services.inference.engine.plan import Join, Loaded, StepPlan, ToRank
+from services.inference.engine.plan import Join, Loaded, Room, StepPlan, ToRank
 from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 
@@ -24,11 +24,11 @@ def follow(options: EngineOptions) -> int:
 
 
 def _run(options: EngineOptions, channel: BlockingChannel[Any, Any]) -> None:
-    from services.inference.engine.rank import Rank, check_memory, prepare
+    from services.inference.engine.pool_size import size_pool
+    from services.inference.engine.rank import Rank, prepare
 
     prepare(options)
-    if options.node_rank > 0 and options.local_rank == 0:
-        check_memory(options)
+    channel.write(Room(kv_tokens=size_pool(options).kv_tokens))
     rank = Rank.load(options)
     join = channel.read()
     assert isinstance(join, Join)

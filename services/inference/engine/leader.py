@@ -10,13 +10,15 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from msgspec.structs import replace as replaced
 
 from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.faults import RankFailed, as_fatal
 from services.inference.engine.messages import Fatal, Progress, Ready, ToEngine
 from services.inference.engine.options import EngineOptions
-from services.inference.engine.plan import Chunk, Join, Loaded, StepPlan
+from services.inference.engine.plan import Chunk, Join, Loaded, Room, StepPlan
 from services.inference.engine.ranks import EXIT_RANK_LOST, Followers, start_followers
 from services.inference.engine.scheduler import Limits, Scheduler
 from services.inference.engine.transport import BlockingChannel, EndOfStream
@@ -25,10 +27,12 @@ if TYPE_CHECKING:  # these import torch: the other ranks are started, and the en
     from services.inference.engine.loop import Channel, Loop
     from services.inference.engine.model_runner import Runner
     from services.inference.engine.nodes.lines import FarNodes
+    from services.inference.engine.pool_size import PoolSize
     from services.inference.engine.rank import Prepared, Rank
 
 _WARM_UP_TOKENS = 4
 _LAST_WORD_S = 1.0
+Said = TypeVar("Said", Room, Loaded)
 
 
 def lead(options: EngineOptions) -> NoReturn:
@@ -61,7 +65,8 @@ def _complete(options: EngineOptions, folder: str) -> EngineOptions:
 
 
 def _start(options: EngineOptions, channel: Channel) -> Loop:
-    from services.inference.engine.rank import Rank, check_memory, prepare
+    from services.inference.engine.pool_size import size_pool
+    from services.inference.engine.rank import Rank, prepare
 
     channel.write(Progress(stage="starting", fraction=0.0))
     far: FarNodes | None = None
@@ -69,9 +74,10 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
         options, far = _muster(options, channel)
     others = _Others(start_followers(options), far)
     prepare(options)
-    check_memory(options)
+    size = size_pool(options)
     channel.write(Progress(stage="loading weights", fraction=0.2))
     rank = Rank.load(options)
+    options = _sized(options, size, others)
     all_reduce = _choose_all_reduce(options, channel)
     if options.board_fd >= 0:
         os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
@@ -80,7 +86,7 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     channel.write(Progress(stage="sharding the model", fraction=0.6))
     prepared = rank.make_runner(join)
     runner = _Leading(prepared.runner, others)
-    _await_loaded(others)
+    _hear(others, Loaded)
     channel.write(Progress(stage="drawing a first token", fraction=0.9))
     _warm_up(runner)
     scheduler = _make_scheduler(options, rank.vocabulary_size)
@@ -105,7 +111,7 @@ class _Others:
             self.far.tell(message)
         self.followers.tell(message)
 
-    def hear(self) -> list[Loaded | Fatal]:
+    def hear(self) -> list[Room | Loaded | Fatal]:
         return [*self.followers.hear(), *(self.far.hear() if self.far is not None else [])]
 
 
@@ -137,21 +143,28 @@ def _muster(options: EngineOptions, channel: Channel) -> tuple[EngineOptions, Fa
     return muster(options, lambda stage: channel.write(Progress(stage=stage)), lose)
 
 
+def _sized(options: EngineOptions, own: PoolSize, others: _Others) -> EngineOptions:
+    """With the cache that every rank has room for."""
+    kv_tokens = min([own.kv_tokens, *(room.kv_tokens for room in _hear(others, Room))])
+    return replace(options, kv_tokens=kv_tokens, context_tokens=min(own.context_tokens, kv_tokens))
+
+
 def _join(options: EngineOptions, all_reduce: str, channel: Channel) -> Join:
     """What all ranks are told before they shard: which all-reduce, and which kernels if any."""
     from services.inference.engine.kernels.build import NoKernels, build
     from services.inference.engine.sample_text import sample_ids
 
+    join = Join(all_reduce=all_reduce, kv_tokens=options.kv_tokens, context_tokens=options.context_tokens)
     if options.device != "cpu":
-        return Join(all_reduce=all_reduce, no_kernels="it is for processors, and this is a GPU")
+        return replaced(join, no_kernels="it is for processors, and this is a GPU")
     channel.write(Progress(stage="preparing the kernels", fraction=0.5))
     try:
         library = str(build(options.cache_dir.absolute()))
     except NoKernels as reason:
         channel.write(Progress(stage=f"without the fast path: {reason}", fraction=0.55))
-        return Join(all_reduce=all_reduce, no_kernels=str(reason))
-    sample = sample_ids(options.model_dir) if options.quantization != "none" else []
-    return Join(all_reduce=all_reduce, kernels=library, sample_ids=sample)
+        return replaced(join, no_kernels=str(reason))
+    sample = sample_ids(options.model_dir)[: options.context_tokens] if options.quantization != "none" else []
+    return replaced(join, kernels=library, sample_ids=sample)
 
 
 def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
@@ -171,11 +184,15 @@ def _choose_all_reduce(options: EngineOptions, channel: Channel) -> str:
     return "gloo"
 
 
-def _await_loaded(others: _Others) -> None:
+def _hear(others: _Others, kind: type[Said]) -> list[Said]:
+    """What each of the other ranks says next. Raises RankFailed."""
+    heard: list[Said] = []
     for answer in others.hear():
         if isinstance(answer, Fatal):
             raise RankFailed(answer)
-        assert isinstance(answer, Loaded)
+        assert isinstance(answer, kind)
+        heard.append(answer)
+    return heard
 
 
 def _warm_up(runner: _Leading) -> None:
@@ -194,6 +211,7 @@ def _make_scheduler(options: EngineOptions, vocabulary_size: int) -> Scheduler:
         step_tokens=options.step_tokens,
         logit_rows=options.logit_rows,
         vocabulary_size=vocabulary_size,
+        context_tokens=options.context_tokens,
         ageing_s=options.ageing_s,
         batching_window_s=options.batching_window_s,
         output_reserve_tokens=options.output_reserve_tokens or None,
@@ -208,7 +226,7 @@ def _ready(
     config = rank.model.config.get_text_config()
     return Ready(
         architecture=(rank.model.config.architectures or [type(rank.model).__name__])[0],
-        context_tokens=int(getattr(config, "max_position_embeddings", 0)) or options.kv_tokens,
+        context_tokens=int(getattr(config, "max_position_embeddings", 0)) or options.context_tokens,
         vocabulary_size=rank.vocabulary_size,
         parameter_count=rank.parameter_count,
         dtype=options.dtype if options.quantization == "none" else options.quantization,

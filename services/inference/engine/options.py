@@ -17,8 +17,10 @@ class EngineOptions:
     dtype: str = "float32"  # of what is loaded
     quantization: str = "none"  # or "int8": of what is multiplied
     device: str = "cpu"
-    kv_tokens: int = 16384
-    max_sequences: int = 16
+    kv_tokens: int = 0  # 0: as many as the share of the memory holds
+    memory_share: float = 0.0  # 0: see `pool_size`
+    context_tokens: int = 0  # of the longest sequence; 0: the model's
+    max_sequences: int = 64
     step_tokens: int = 512
     ageing_s: float = 5.0
     batching_window_s: float = 0.0

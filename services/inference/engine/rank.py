@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.inference.engine import distributed
+from services.inference.engine.available import give_back_freed
 from services.inference.engine.options import EngineOptions
 from services.inference.engine.plan import Join
 
@@ -27,23 +28,6 @@ def prepare(options: EngineOptions) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def check_memory(options: EngineOptions) -> None:
-    """Raise ModelError where this node's share of the model and of the KV cache won't fit."""
-    import torch
-
-    from services.inference.engine import memory
-    from services.inference.engine.loading import load_config
-    from services.inference.models.safetensors_files import element_count
-
-    config = load_config(options.model_dir).get_text_config()
-    element_bytes = getattr(torch, options.dtype).itemsize
-    memory.require_memory(
-        weight_bytes=element_count(options.model_dir) * element_bytes // options.nodes,
-        kv_cache_bytes=memory.kv_bytes(config, options.kv_tokens, element_bytes) // options.nodes,
-        rank_count=options.local_size,
-    )
 
 
 def thread_count(options: EngineOptions) -> int:
@@ -85,6 +69,12 @@ class Rank:
 
     def make_runner(self, join: Join) -> Prepared:
         """Meet the other ranks, keep this rank's share, and wrap it as a Runner. Raises ModelError."""
+        options = replace(self.options, kv_tokens=join.kv_tokens, context_tokens=join.context_tokens)
+        prepared = replace(self, options=options)._make_runner(join)
+        give_back_freed()
+        return prepared
+
+    def _make_runner(self, join: Join) -> Prepared:
         import torch
 
         from services.inference.engine.loading import shard
@@ -120,7 +110,8 @@ class Rank:
         lean, reason = None, "another rank can't take the fast path; the log of its host says why"
         try:
             kernels = Kernels(self._kernels(join), thread_count(self.options))
-            lean = adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
+            positions = max(self.options.context_tokens, verify.TOKENS)
+            lean = adopt(model, kernels, distributed.all_reduce, position_count=positions)
         except (NotLean, NoKernels) as problem:
             reason = str(problem)
             print(f"without the fast path: {reason}", file=sys.stderr)
@@ -144,7 +135,7 @@ class Rank:
         import torch
 
         from services.inference.engine.lean import verify
-        from services.inference.engine.lean.adopt import quantised
+        from services.inference.engine.lean.int8 import quantised
         from services.inference.engine.lean.runner import LeanRunner
 
         board = self._board(torch.device("cpu"))

@@ -60,14 +60,14 @@ def read_contents(model_dir: Path, text_config: Any, dtype: str) -> Contents:
 def weight_bytes(
     contents: Contents, *, element_bytes: int, is_int8: bool, rank_count: int, host_count: int = 1
 ) -> WeightBytes:
-    """Of the `rank_count` ranks of one of `host_count` hosts."""
+    """Of one host with `rank_count` ranks, where as many run on each of `host_count`."""
     copies = rank_count if contents.is_converted else 1
-    whole, every_layer = copies * contents.whole_count * element_bytes, contents.layer_count * element_bytes
-    layers = every_layer // host_count
+    whole, layers = copies * contents.whole_count * element_bytes, contents.layer_count * element_bytes
+    own_layers = layers // host_count
     packed = int((contents.layer_count + contents.head_count) * _INT8_BYTES) // host_count if is_int8 else 0
-    unsharded = copies * every_layer if contents.is_converted or host_count == 1 else 0  # else mapped, not copied
     return WeightBytes(
-        starting=whole + max(unsharded, layers + packed), serving=whole + (packed if is_int8 else layers)
+        starting=whole + max(copies * layers, own_layers + packed),
+        serving=whole + (packed if is_int8 else own_layers),
     )
 
 

@@ -27,6 +27,15 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> Tensor:
+        logits_Rv = self.logits(plan)
+        if self._board is None:
+            return logits_Rv.float().cpu()
+        self._board.own_columns(logits_Rv.shape[0]).copy_(logits_Rv)
+        return self._board.whole_rows(logits_Rv.shape[0])
+
+    @torch.inference_mode()
+    def logits(self, plan: StepPlan) -> Tensor:
+        """This rank's columns [R, v], on the device and in the model's number type; nothing waits for them here."""
         step = StepInput(plan, self._device)
         output = self._model(
             input_ids=step.token_ids_T[None],
@@ -36,8 +45,5 @@ class ModelRunner:
             step=step,
             kv_cache=self._kv_cache,
         )
-        logits_Rv = output.logits[0]
-        if self._board is None:
-            return logits_Rv.float().cpu()
-        self._board.own_columns(logits_Rv.shape[0]).copy_(logits_Rv)
-        return self._board.whole_rows(logits_Rv.shape[0])
+        logits_Rv: Tensor = output.logits[0]
+        return logits_Rv

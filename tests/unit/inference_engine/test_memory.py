@@ -58,6 +58,11 @@ def test_converted_weights_are_whole_on_every_rank_until_they_are_sharded() -> N
     assert taken == WeightBytes(starting=2 * 1536 * 4, serving=(2 * 512 + 1024) * 4)
 
 
+def test_a_host_keeps_its_share_of_the_layers_alone() -> None:
+    taken = weight_bytes(contents(), element_bytes=4, is_int8=False, rank_count=1, host_count=4)
+    assert taken == WeightBytes(starting=1536 * 4, serving=(512 + 256) * 4)
+
+
 def test_keys_and_values_of_heads_that_ranks_can_not_share_evenly_count_for_the_one_with_more() -> None:
     config = SimpleNamespace(num_hidden_layers=2, num_key_value_heads=3, num_attention_heads=6, head_dim=8)
     assert kv_bytes(config, 10, 4) == 2 * 2 * 3 * 8 * 4 * 10

@@ -36,9 +36,12 @@ Said = TypeVar("Said", Room, Loaded)
 def lead(options: EngineOptions) -> NoReturn:
     """Serve until told to stop or until the RPC process has gone (status 0); status 1 after Fatal."""
     channel: Channel = BlockingChannel(socket.socket(fileno=options.fd), ToEngine)
-    status = _serve(options, channel)
-    sys.stderr.flush()
-    os._exit(status)  # the exit handlers of torch and DeepSpeed can wait for ranks that are gone
+    status = 1
+    try:
+        status = _serve(options, channel)
+        sys.stderr.flush()
+    finally:
+        os._exit(status)  # the exit handlers of torch and DeepSpeed can wait for ranks that are gone
 
 
 def _serve(options: EngineOptions, channel: Channel) -> int:
@@ -64,8 +67,8 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     from services.inference.engine.pool_size import size_pool
     from services.inference.engine.rank import Rank, prepare
 
-    channel.write(Progress(stage="starting", fraction=0.0))
-    followers = start_followers(options)
+    followers = start_followers(options, lambda fatal: _say(fatal, channel))
+    channel.write(Progress(stage="starting", rank_pids=[os.getpid(), *followers.pids]))
     prepare(options)
     size = size_pool(options)
     channel.write(Progress(stage="loading weights", fraction=0.2))
@@ -98,7 +101,11 @@ class _Leading:
 
     def run(self, plan: StepPlan) -> Any:
         self._followers.tell(plan)
-        return self._runner.run(plan)
+        try:
+            return self._runner.run(plan)
+        except RuntimeError:
+            self._followers.await_verdict()
+            raise
 
 
 def _sized(options: EngineOptions, own: PoolSize, followers: Followers) -> EngineOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -10,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.faults import RankFailed, as_fatal
@@ -23,8 +24,8 @@ from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 if TYPE_CHECKING:  # these import torch: the other ranks are started, and the environment is set, before that
     from services.inference.engine.loop import Channel, Loop
-    from services.inference.engine.model_runner import Runner
     from services.inference.engine.rank import Prepared, Rank
+    from services.inference.engine.rows import Rows, Runner
 
 _WARM_UP_TOKENS = 4
 
@@ -67,7 +68,7 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     rank = Rank.load(options)
     all_reduce = _choose_all_reduce(options, channel)
     if options.tensor_parallel_size > 1:
-        os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
+        _size_board(options, rank.vocabulary_size)
     join = _join(options, all_reduce, channel)
     followers.tell(join)
     channel.write(Progress(stage="sharding the model", fraction=0.6))
@@ -84,13 +85,19 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     return Loop(channel, scheduler, runner, time.monotonic)
 
 
+def _size_board(options: EngineOptions, vocabulary_size: int) -> None:
+    from services.inference.engine.vocabulary import board_bytes
+
+    os.ftruncate(options.board_fd, board_bytes(options.logit_rows, vocabulary_size, options.tensor_parallel_size))
+
+
 class _Leading:
     """A Runner that has all ranks run the plan."""
 
     def __init__(self, runner: Runner, followers: Followers) -> None:
         self._runner, self._followers = runner, followers
 
-    def run(self, plan: StepPlan) -> Any:
+    def run(self, plan: StepPlan) -> Rows:
         self._followers.tell(plan)
         return self._runner.run(plan)
 
@@ -155,10 +162,10 @@ def _await_followers(followers: Followers) -> None:
 def _warm_up(runner: _Leading) -> None:
     """A real prefill and a real decode step on every rank."""
     prompt = Chunk(sequence_id=0, token_ids=[0] * _WARM_UP_TOKENS, start=0, block_ids=[0], logit_count=1)
-    token = int(runner.run(StepPlan(step=0, chunks=[prompt]))[0].argmax())
+    token = int(runner.run(StepPlan(step=0, chunks=[prompt])).logits_RV[0].argmax())
     following = Chunk(sequence_id=0, token_ids=[token], start=_WARM_UP_TOKENS, block_ids=[0], logit_count=1)
-    logits = runner.run(StepPlan(step=0, chunks=[following]))
-    if not bool(logits.isfinite().all()):
+    logits_RV = runner.run(StepPlan(step=0, chunks=[following])).logits_RV
+    if not -math.inf < logits_RV.min() <= logits_RV.max() < math.inf:
         raise ValueError("the model's logits are not numbers")
 
 

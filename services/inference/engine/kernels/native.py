@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from services.inference.engine.candidates import Layout
+
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, list[type]] = {
     "mesh_pack_int8": [_P, _I, _I, _P, _P],
@@ -21,6 +23,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "mesh_attend": [_P, _P, _I, _I, _I, _P, _P, _I, _P, _P, _P, _P, _I, _F],
     "mesh_rms_norm": [_P, _P, _P, _F, _I, _I, _P],
     "mesh_gate": [_P, _I, _I, ctypes.c_int, _P],
+    "mesh_reduce": [_P, _I, _I, _I, _I, _P, _P, _P, _P, _P, _P],
     "mesh_set_threads": [ctypes.c_int],
 }
 GATE_KINDS = {"silu": 0, "gelu_pytorch_tanh": 1}
@@ -133,6 +136,17 @@ class Kernels:
             _at(chunks.table_begins), window, scaling,
         )  # fmt: skip
         return output_THD
+
+    def reduce(self, logits_Rv: Tensor, first_id: int, layout: Layout) -> Tensor:
+        """A rank's words (see `candidates`), of rows that may lie apart."""
+        words_W = torch.empty(layout.word_count, dtype=torch.float64)
+        ids_W, rests_W = words_W[layout.candidate_count :], words_W[2 * layout.candidate_count :]
+        self._library.mesh_reduce(
+            _at(logits_Rv), logits_Rv.shape[0], logits_Rv.shape[1], logits_Rv.stride(0), first_id,
+            layout.counts_R.ctypes.data, layout.begins_R.ctypes.data, layout.temperatures_R.ctypes.data,
+            _at(words_W), _at(ids_W), _at(rests_W),
+        )  # fmt: skip
+        return words_W
 
 
 def _at(tensor: Tensor | None) -> int | None:

@@ -18,7 +18,7 @@ from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
 from services.inference.engine.faults import RankFailed, as_fatal
 from services.inference.engine.messages import Fatal, Progress, Ready, ToEngine
 from services.inference.engine.options import EngineOptions
-from services.inference.engine.plan import Chunk, Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import Chunk, FromRank, Join, Loaded, Room, StepPlan
 from services.inference.engine.ranks import EXIT_RANK_LOST, Followers, start_followers
 from services.inference.engine.scheduler import Limits, Scheduler
 from services.inference.engine.transport import BlockingChannel, EndOfStream
@@ -111,7 +111,7 @@ class _Others:
             self.far.tell(message)
         self.followers.tell(message)
 
-    def hear(self) -> list[Room | Loaded | Fatal]:
+    def hear(self) -> list[FromRank | Fatal]:
         return [*self.followers.hear(), *(self.far.hear() if self.far is not None else [])]
 
 
@@ -131,6 +131,12 @@ class _Leading:
             raise
 
 
+def _sized(options: EngineOptions, own: PoolSize, others: _Others) -> EngineOptions:
+    """With the cache that every rank has room for."""
+    kv_tokens = min([own.kv_tokens, *(room.kv_tokens for room in _hear(others, Room))])
+    return replace(options, kv_tokens=kv_tokens, context_tokens=min(own.context_tokens, kv_tokens))
+
+
 def _muster(options: EngineOptions, channel: Channel) -> tuple[EngineOptions, FarNodes]:
     from services.inference.engine.nodes.muster import muster
 
@@ -141,12 +147,6 @@ def _muster(options: EngineOptions, channel: Channel) -> tuple[EngineOptions, Fa
         os._exit(EXIT_RANK_LOST)
 
     return muster(options, lambda stage: channel.write(Progress(stage=stage)), lose)
-
-
-def _sized(options: EngineOptions, own: PoolSize, others: _Others) -> EngineOptions:
-    """With the cache that every rank has room for."""
-    kv_tokens = min([own.kv_tokens, *(room.kv_tokens for room in _hear(others, Room))])
-    return replace(options, kv_tokens=kv_tokens, context_tokens=min(own.context_tokens, kv_tokens))
 
 
 def _join(options: EngineOptions, all_reduce: str, channel: Channel) -> Join:

@@ -59,3 +59,4 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
 
 
 ToRank = StepPlan | Join
+FromRank = Room | Loaded

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from services.inference.engine.messages import Fatal
 from services.inference.engine.options import EngineOptions, as_arguments
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import BlockingChannel
 
 EXIT_RANK_LOST = 70
 _PR_SET_PDEATHSIG = 1
 
-RankChannel = BlockingChannel[StepPlan | Join, Room | Loaded | Fatal]
+RankChannel = BlockingChannel[StepPlan | Join, FromRank | Fatal]
 
 
 class Followers:
@@ -39,7 +39,7 @@ class Followers:
         for channel in self._channels:
             channel.write(message)
 
-    def hear(self) -> list[Room | Loaded | Fatal]:
+    def hear(self) -> list[FromRank | Fatal]:
         """One message from each."""
         return [channel.read() for channel in self._channels]
 
@@ -62,7 +62,7 @@ def start_followers(options: EngineOptions) -> Followers:
         passed = [descriptor for descriptor in (child.fd, options.board_fd) if descriptor >= 0]
         processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=passed))
         theirs.close()
-        channels.append(BlockingChannel(ours, Room | Loaded | Fatal))
+        channels.append(BlockingChannel(ours, FromRank | Fatal))
     return Followers(processes, channels)
 
 

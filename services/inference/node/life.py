@@ -18,7 +18,7 @@ from services.inference.engine.nodes.address import interface_of
 from services.inference.engine.nodes.lines import START_PATIENCE_S
 from services.inference.engine.nodes.messages import BEAT_S, Beat, RankSaid, Refused, Start
 from services.inference.engine.options import EngineOptions
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import BadFrame, EndOfStream
 from services.inference.node.joining import Joined
 from services.inference.node.ranks import LocalRanks, start_ranks
@@ -126,7 +126,7 @@ class NodeLife:
         await self._say(rank, Fatal(problem=problem, advice="The log of its host may say more."))
         raise LifeOver(f"rank {rank}: {problem}")
 
-    async def _say(self, rank: int, message: Room | Loaded | Fatal) -> None:
+    async def _say(self, rank: int, message: FromRank | Fatal) -> None:
         with contextlib.suppress(EndOfStream):  # `_listen` sees it too
             await self._channel.write(RankSaid(rank=rank, message=message))
 

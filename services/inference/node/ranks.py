@@ -13,14 +13,14 @@ from pathlib import Path
 
 from services.inference.engine.messages import Fatal
 from services.inference.engine.options import EngineOptions, as_arguments
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import EndOfStream, StreamChannel, open_stream_channel
 from services.inference.engine_process import DEATH_TIMEOUT_S
 from services.inference.rank_watch import RankWatch
 
 ENGINE_MODULE = "services.inference.engine"
 
-RankChannel = StreamChannel[Join | StepPlan, Room | Loaded | Fatal]
+RankChannel = StreamChannel[Join | StepPlan, FromRank | Fatal]
 
 
 class LocalRanks:
@@ -40,7 +40,7 @@ class LocalRanks:
             with contextlib.suppress(EndOfStream):
                 await channel.write(message)
 
-    async def hear(self, rank: int) -> Room | Loaded | Fatal:
+    async def hear(self, rank: int) -> FromRank | Fatal:
         """The next word of one rank; raises EndOfStream or BadFrame."""
         return await self._channels[self.numbers.index(rank)].read()
 
@@ -96,7 +96,7 @@ async def _start(
                 pass_fds=[theirs.fileno()],
             )
         )
-    channels.append(await open_stream_channel(ours, Room | Loaded | Fatal))
+    channels.append(await open_stream_channel(ours, FromRank | Fatal))
 
 
 def _state(pid: int) -> str:

@@ -15,7 +15,7 @@ from services.inference.engine.messages import Fatal
 from services.inference.engine.nodes.address import Address
 from services.inference.engine.nodes.lines import FarNodes, Line
 from services.inference.engine.nodes.messages import BEAT_S, Beat, FromNode, RankSaid, Start, ToNode
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import Join, Loaded, StepPlan
 from services.inference.engine.transport import BlockingChannel
 
 SILENCE_S = 0.6
@@ -59,7 +59,7 @@ def test_each_node_gets_every_message_in_order_between_beats() -> None:
     with far(2, is_serving=False) as one:
         one.nodes.start(lambda line: f"tcp://for-{line.node_rank}")
         sent = [
-            Join(all_reduce="gloo", kv_tokens=32, context_tokens=32),
+            Join(all_reduce="gloo", kv_tokens=64, context_tokens=32),
             StepPlan(step=1, chunks=[]),
             StepPlan(step=2, chunks=[]),
         ]
@@ -72,11 +72,10 @@ def test_each_node_gets_every_message_in_order_between_beats() -> None:
 
 def test_start_waits_for_a_word_from_each_rank() -> None:
     with far(2, is_serving=False) as one:
-        for word in (Room(kv_tokens=32), Loaded()):
-            for end in one.ends:
-                for rank in range(2):
-                    end.write(RankSaid(rank=rank, message=word))
-            assert one.nodes.hear() == [word] * 4
+        for end in one.ends:
+            for rank in range(2):
+                end.write(RankSaid(rank=rank, message=Loaded()))
+        assert one.nodes.hear() == [Loaded()] * 4
 
 
 def test_silent_node_is_lost_when_the_engine_serves() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from services.inference.engine.messages import Fatal
 from services.inference.engine.nodes.address import Address, address_of
 from services.inference.engine.nodes.messages import BEAT_S, Beat, FromNode, Proof, RankSaid, Start, Terms, ToNode
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import BadFrame, BlockingChannel, EndOfStream
 
 START_PATIENCE_S = 30.0  # importing torch and loading weights can hold the interpreter's lock for seconds
@@ -58,7 +58,7 @@ class FarNodes:
         self._lines, self._on_lost = lines, on_lost
         self._rank_count = ranks_per_node * len(lines)
         self._silence_s, self._patience_s = silence_s, START_PATIENCE_S
-        self._said: queue.SimpleQueue[Room | Loaded] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[FromRank] = queue.SimpleQueue()
         self._heard_at = {line.node_rank: time.monotonic() for line in lines}
         self._is_over = threading.Event()
         threading.Thread(target=self._keep, name="node-lines", daemon=True).start()
@@ -72,8 +72,8 @@ class FarNodes:
         for line in self._lines:
             self._write(line, message)
 
-    def hear(self) -> list[Room | Loaded]:
-        """The next word of each rank over there; a rank that fails ends this process instead."""
+    def hear(self) -> list[FromRank]:
+        """One word from each rank over there; a rank that fails ends this process instead."""
         return [self._said.get() for _ in range(self._rank_count)]
 
     def serve(self) -> None:

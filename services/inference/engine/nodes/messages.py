@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from services.inference.engine.messages import Fatal
-from services.inference.engine.plan import Join, Loaded, Room, StepPlan
+from services.inference.engine.plan import FromRank, Join, StepPlan
 
 BEAT_S = 0.5
 GREETING_S = 5.0  # most time for each message before Start, but for the wait for other nodes
@@ -73,7 +73,7 @@ class RankSaid(msgspec.Struct, frozen=True, kw_only=True, tag="said"):
     """A node passes on what one of its ranks told rank 0, or what it found out about that rank."""
 
     rank: int
-    message: Room | Loaded | Fatal
+    message: FromRank | Fatal
 
 
 ToNode = Challenge | Proven | Refused | Start | Join | StepPlan | Beat

@@ -26,6 +26,7 @@ SHORT_PROMPT_CHARACTERS = 1000
 SUSPICIOUS_CHARACTERS_PER_TOKEN = 3
 """Fewer characters a token than most texts have: a prompt with more than this times the context is looked at twice."""
 _SEED_MASK = 2**63 - 1
+_COLDEST = 1e-6  # of the temperatures over 0: float32 has no room for colder ones, and they draw the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +131,9 @@ def _check_stopping(wish: StoppingWish, model: ModelLimits) -> None:
 
 def _fill_sampling(wish: SamplingWish, model: SamplingWish) -> Sampling:
     top_k = _first(wish.top_k, model.top_k, 0)
+    temperature = _first(wish.temperature, model.temperature, 1.0)
     return Sampling(
-        temperature=_first(wish.temperature, model.temperature, 1.0),
+        temperature=max(temperature, _COLDEST) if temperature else 0.0,
         top_p=_first(wish.top_p, model.top_p, 1.0),
         top_k=int(max(top_k, 0)),
         min_p=_first(wish.min_p, model.min_p, 0.0),

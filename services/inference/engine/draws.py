@@ -5,11 +5,14 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from services.inference.engine import sampler
+from services.inference.engine.drawing import Wish, draw_all
 from services.inference.engine.messages import PromptScored, SequenceFailed, TokenDrawn
 from services.inference.engine.plan import Chunk, StepPlan
+from services.inference.engine.rows import Rows
 from services.inference.engine.scheduler import Scheduler
 from services.inference.engine.sequence import Sequence
 
@@ -22,24 +25,45 @@ class Outcome:
     others: list[PromptScored | SequenceFailed] = field(default_factory=list)
 
 
-def apply(plan: StepPlan, logits_RV: Tensor, scheduler: Scheduler, now: float) -> Outcome:
+def apply(plan: StepPlan, rows: Rows, scheduler: Scheduler, now: float) -> Outcome:
     """Advance every sequence of the plan; one that fails ends alone."""
-    outcome, row = Outcome(), 0
-    for chunk in plan.chunks:
-        rows_CV = logits_RV[row : row + chunk.logit_count]
-        row += chunk.logit_count
-        sequence = scheduler.advance(chunk)
-        if sequence is None:
-            continue
-        try:
-            _apply_chunk(chunk, rows_CV, sequence, outcome, now)
-        except Exception as error:
-            outcome.others.append(SequenceFailed(sequence_id=chunk.sequence_id, problem=_told(error)))
-            scheduler.end(chunk.sequence_id)
+    outcome = Outcome()
+    wishes = _advance(plan, rows, scheduler, outcome)
+    drawn = draw_all(rows, wishes)
+    for row, sequence in wishes:
+        result = drawn[row]
+        if isinstance(result, Exception):
+            _fail(sequence, result, scheduler, outcome)
+        else:
+            outcome.tokens.append(_take(result, sequence, now))
     for token in outcome.tokens:
         if token.finish is not None:
             scheduler.end(token.sequence_id)
     return outcome
+
+
+def _advance(plan: StepPlan, rows: Rows, scheduler: Scheduler, outcome: Outcome) -> list[Wish]:
+    """Everything up to the draws; gives the rows to draw from, and for whom."""
+    wishes: list[Wish] = []
+    end = 0
+    for chunk in plan.chunks:
+        begin, end = end, end + chunk.logit_count
+        sequence = scheduler.advance(chunk)
+        if sequence is None:
+            continue
+        try:
+            if sequence.scores_prompt:
+                _score(chunk, rows.logits_RV[begin:end], sequence, outcome)
+            if sequence.awaits_draw:
+                wishes.append((end - 1, sequence))
+        except Exception as error:
+            _fail(sequence, error, scheduler, outcome)
+    return wishes
+
+
+def _fail(sequence: Sequence, error: Exception, scheduler: Scheduler, outcome: Outcome) -> None:
+    outcome.others.append(SequenceFailed(sequence_id=sequence.sequence_id, problem=_told(error)))
+    scheduler.end(sequence.sequence_id)
 
 
 def _told(error: Exception) -> str:
@@ -50,24 +74,13 @@ def _told(error: Exception) -> str:
     return "its tokens could not be drawn"
 
 
-def _apply_chunk(chunk: Chunk, rows_CV: Tensor, sequence: Sequence, outcome: Outcome, now: float) -> None:
-    if sequence.scores_prompt and chunk.start < sequence.prompt_count:
-        _score_prompt(chunk, rows_CV, sequence)
-    if not sequence.awaits_draw:
-        return
-    first = sequence.drawn_count == 0
-    if first and sequence.scores_prompt:
-        outcome.others.append(_scored(sequence))
-    outcome.tokens.append(_draw(rows_CV[-1], sequence, now if first else None))
-
-
-def _draw(row_V: Tensor, sequence: Sequence, first_token_at: float | None) -> TokenDrawn:
-    drawn = sampler.draw(row_V, sequence)
+def _take(drawn: sampler.Draw, sequence: Sequence, now: float) -> TokenDrawn:
+    is_first = sequence.drawn_count == 0
     finish = sequence.finish_after(drawn.token_id)
     queue_s, prefill_s = 0.0, 0.0
-    if first_token_at is not None and sequence.first_scheduled_at is not None:
+    if is_first and sequence.first_scheduled_at is not None:
         queue_s = sequence.first_scheduled_at - sequence.arrived_at
-        prefill_s = first_token_at - sequence.first_scheduled_at
+        prefill_s = now - sequence.first_scheduled_at
     sequence.token_ids.append(drawn.token_id)
     return TokenDrawn(
         sequence_id=sequence.sequence_id,
@@ -77,19 +90,21 @@ def _draw(row_V: Tensor, sequence: Sequence, first_token_at: float | None) -> To
         top=drawn.top,
         queue_s=queue_s,
         prefill_s=prefill_s,
-        cached_prompt_tokens=0 if first_token_at is None else sequence.cached_prompt_count,
+        cached_prompt_tokens=sequence.cached_prompt_count if is_first else 0,
     )
 
 
-def _score_prompt(chunk: Chunk, rows_CV: Tensor, sequence: Sequence) -> None:
-    """Row i of the chunk gives the probabilities of the token at position start + i + 1."""
+def _score(chunk: Chunk, rows_CV: NDArray[np.float32], sequence: Sequence, outcome: Outcome) -> None:
+    """Row i of the chunk gives the probabilities of the prompt's token at position start + i + 1."""
     top_count = sequence.request.prompt_logprobs or 0
     following = sequence.request.prompt_ids[chunk.start + 1 : chunk.end + 1]
     for row_V, token_id in zip(rows_CV, following, strict=False):
         sequence.prompt_scores.append(sampler.score(row_V, token_id, top_count))
+    if sequence.awaits_draw:
+        outcome.others.append(_told_scores(sequence))
 
 
-def _scored(sequence: Sequence) -> PromptScored:
+def _told_scores(sequence: Sequence) -> PromptScored:
     return PromptScored(
         sequence_id=sequence.sequence_id,
         drawn=[drawn for drawn, _ in sequence.prompt_scores],

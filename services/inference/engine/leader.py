@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -10,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from msgspec.structs import replace as replaced
 
@@ -25,10 +26,10 @@ from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 if TYPE_CHECKING:  # these import torch: the other ranks are started, and the environment is set, before that
     from services.inference.engine.loop import Channel, Loop
-    from services.inference.engine.model_runner import Runner
     from services.inference.engine.nodes.lines import FarNodes
     from services.inference.engine.pool_size import PoolSize
     from services.inference.engine.rank import Prepared, Rank
+    from services.inference.engine.rows import Rows, Runner
 
 _WARM_UP_TOKENS = 4
 _LAST_WORD_S = 1.0
@@ -80,7 +81,7 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     options = _sized(options, size, others)
     all_reduce = _choose_all_reduce(options, channel)
     if options.board_fd >= 0:
-        os.ftruncate(options.board_fd, options.logit_rows * rank.vocabulary_size * 4)
+        _size_board(options, rank.vocabulary_size)
     join = _join(options, all_reduce, channel)
     others.tell(join)
     channel.write(Progress(stage="sharding the model", fraction=0.6))
@@ -97,6 +98,12 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
         far.serve()
     channel.write(_ready(options, rank, others.followers, scheduler, join, prepared))
     return Loop(channel, scheduler, runner, time.monotonic)
+
+
+def _size_board(options: EngineOptions, vocabulary_size: int) -> None:
+    from services.inference.engine.vocabulary import board_bytes
+
+    os.ftruncate(options.board_fd, board_bytes(options.logit_rows, vocabulary_size, options.tensor_parallel_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class _Leading:
     def __init__(self, runner: Runner, others: _Others) -> None:
         self._runner, self._others = runner, others
 
-    def run(self, plan: StepPlan) -> Any:
+    def run(self, plan: StepPlan) -> Rows:
         self._others.tell(plan)
         try:
             return self._runner.run(plan)
@@ -198,10 +205,10 @@ def _hear(others: _Others, kind: type[Said]) -> list[Said]:
 def _warm_up(runner: _Leading) -> None:
     """A real prefill and a real decode step on every rank."""
     prompt = Chunk(sequence_id=0, token_ids=[0] * _WARM_UP_TOKENS, start=0, block_ids=[0], logit_count=1)
-    token = int(runner.run(StepPlan(step=0, chunks=[prompt]))[0].argmax())
+    token = int(runner.run(StepPlan(step=0, chunks=[prompt])).logits_RV[0].argmax())
     following = Chunk(sequence_id=0, token_ids=[token], start=_WARM_UP_TOKENS, block_ids=[0], logit_count=1)
-    logits = runner.run(StepPlan(step=0, chunks=[following]))
-    if not bool(logits.isfinite().all()):
+    logits_RV = runner.run(StepPlan(step=0, chunks=[following])).logits_RV
+    if not -math.inf < logits_RV.min() <= logits_RV.max() < math.inf:
         raise ValueError("the model's logits are not numbers")
 
 

@@ -24,8 +24,8 @@ from services.inference.engine.messages import (
     ToEngine,
     TokenDrawn,
 )
-from services.inference.engine.model_runner import Runner
 from services.inference.engine.prefix import block_hash
+from services.inference.engine.rows import Runner
 from services.inference.engine.scheduler import Rejected, Scheduler
 from services.inference.engine.transport import BlockingChannel
 
@@ -117,8 +117,8 @@ class Loop:
         plan = self._scheduler.plan(began)
         if plan is None:
             return False
-        logits_RV = self._runner.run(plan)
-        outcome = draws.apply(plan, logits_RV, self._scheduler, self._clock())
+        rows = self._runner.run(plan)
+        outcome = draws.apply(plan, rows, self._scheduler, self._clock())
         self._record(began, len(outcome.tokens))
         for event in outcome.others:
             self._channel.write(event)

@@ -1,37 +1,30 @@
-"""Runs a plan on this rank's shard of the model. All ranks run the same plan; rank 0 gets the logits."""
+"""Runs a plan on this rank's shard of the model, as transformers defines it. All ranks run the same plan."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from services.inference.engine.kv_cache import KvCache
 from services.inference.engine.plan import StepPlan
+from services.inference.engine.reduction import gather_rows, reduce_in_torch, rows_to_read
+from services.inference.engine.rows import Rows
 from services.inference.engine.step_input import StepInput
-from services.inference.engine.vocabulary import Board
-
-
-class Runner(Protocol):
-    """What the loop needs: logits [R, V] in the order of the plan's chunks, valid until the next call."""
-
-    def run(self, plan: StepPlan) -> Tensor: ...
+from services.inference.engine.vocabulary import LogitBoard
 
 
 class ModelRunner:
-    """One rank of the model as transformers defines it. `board` is None where one rank holds the whole vocabulary."""
+    """One rank. Of the logits on a GPU, only what rank 0 may read comes to the board."""
 
-    def __init__(self, model: nn.Module, kv_cache: KvCache, device: torch.device, board: Board | None = None) -> None:
+    def __init__(self, model: nn.Module, kv_cache: KvCache, device: torch.device, board: LogitBoard) -> None:
         self._model, self._kv_cache, self._device, self._board = model, kv_cache, device, board
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> Tensor:
+    def run(self, plan: StepPlan) -> Rows:
         logits_Rv = self.logits(plan)
-        if self._board is None:
-            return logits_Rv.float().cpu()
-        self._board.own_columns(logits_Rv.shape[0]).copy_(logits_Rv)
-        return self._board.whole_rows(logits_Rv.shape[0])
+        if whole_rows := rows_to_read(plan):
+            self._board.own_columns(plan.logit_count)[whole_rows] = logits_Rv[whole_rows].float().cpu()
+        return gather_rows(plan, logits_Rv, self._board, reduce_in_torch)
 
     @torch.inference_mode()
     def logits(self, plan: StepPlan) -> Tensor:

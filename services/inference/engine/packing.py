@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from services.inference.engine.blocks import BLOCK_TOKENS, BlockPool
+from services.inference.engine.excerpts import excerpt_of
 from services.inference.engine.limits import Limits
-from services.inference.engine.plan import Chunk
+from services.inference.engine.plan import WHOLE_ROW, Chunk
 from services.inference.engine.reuse import cover, join_in
 from services.inference.engine.sequence import Sequence
 from services.inference.engine.tally import Tally
@@ -42,6 +43,7 @@ def _single(sequence: Sequence, pool: BlockPool, now: float) -> Chunk:
         start=start,
         block_ids=sequence.block_ids,
         logit_count=1,
+        excerpt=excerpt_of(sequence),
     )
 
 
@@ -77,4 +79,5 @@ def _prompt_chunk(sequence: Sequence, pool: BlockPool, tokens_left: int, rows_le
         start=start,
         block_ids=sequence.block_ids,
         logit_count=logit_count,
+        excerpt=excerpt_of(sequence) if end == len(sequence.token_ids) else WHOLE_ROW,
     )

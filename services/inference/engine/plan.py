@@ -8,6 +8,17 @@ from __future__ import annotations
 import msgspec
 
 
+class Excerpt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What every rank tells of its slice of a row of logits, so that rank 0 need not read the row."""
+
+    count: int = 0  # its likeliest tokens, so many of them
+    temperature: float = 0.0  # over 0: and the sum of the exponentials of all others, at this temperature
+    is_enough: bool = False  # rank 0 will not look at the row itself
+
+
+WHOLE_ROW = Excerpt()
+
+
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive tokens of one sequence that go through the model in this step."""
 
@@ -16,6 +27,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     start: int  # position of token_ids[0] in the sequence; all before it lie in the cache already
     block_ids: list[int]  # the sequence's whole block table
     logit_count: int  # the last so many tokens of the chunk need logits
+    excerpt: Excerpt = WHOLE_ROW  # of the last of these rows; the others are read whole
 
     @property
     def end(self) -> int:
@@ -35,6 +47,16 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     @property
     def logit_count(self) -> int:
         return sum(chunk.logit_count for chunk in self.chunks)
+
+    @property
+    def excerpts(self) -> list[Excerpt]:
+        """Of each row of logits."""
+        rows: list[Excerpt] = []
+        for chunk in self.chunks:
+            if chunk.logit_count:
+                rows += [WHOLE_ROW] * (chunk.logit_count - 1)
+                rows.append(chunk.excerpt)
+        return rows
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag="join"):

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     import torch
 
     from services.inference.engine.lean.model import LeanModel
-    from services.inference.engine.model_runner import Runner
-    from services.inference.engine.vocabulary import Board
+    from services.inference.engine.rows import Runner
+    from services.inference.engine.vocabulary import LogitBoard
 
 
 def prepare(options: EngineOptions) -> None:
-    """Set the environment, then import what is heavy."""
+    """Set the environment, then import what is heavy. Raises ModelError where there is no device for this rank."""
     threads = thread_count(options)
     distributed.prepare_environment(options, threads)
     import torch
 
     torch.set_num_threads(threads)
+    distributed.use_device(options)
 
 
 def thread_count(options: EngineOptions) -> int:
@@ -96,9 +97,8 @@ class Rank:
 
         if self.options.quantization != "none":
             raise ModelError(f"int8 can't be had: {reason}", "Set engine.dtype to auto or float32.")
-        board = self._board(device) if self.options.tensor_parallel_size > 1 else None
         cache = KvCache(self._block_count)
-        return Prepared(runner=ModelRunner(model, cache, device, board), path=f"stock: {reason}")
+        return Prepared(runner=ModelRunner(model, cache, device, self._board(device)), path=f"stock: {reason}")
 
     def _lean_model(self, model: Any, join: Join) -> LeanModel | str:
         """The fast path if every rank can take it and it is right, else why not; all ranks come to the same answer."""
@@ -147,23 +147,19 @@ class Rank:
         model.model.layers = torch.nn.ModuleList()  # the float weights are not needed any more
         return Prepared(runner=runner, path="lean", quantisation_loss=str(loss or "not measured"))
 
-    def _board(self, device: torch.device) -> Board:
-        import torch
-
-        from services.inference.engine.vocabulary import LogitBoard, open_board, slice_bounds
+    def _board(self, device: torch.device) -> LogitBoard:
+        from services.inference.engine.vocabulary import SharedBoard, open_board
 
         options, size = self.options, self.options.tensor_parallel_size
         if options.nodes > 1:
             from services.inference.engine.nodes.gathered import GatheredLogits
 
-            rows, columns = options.logit_rows, self.vocabulary_size
-            return GatheredLogits(distributed.gather, rows, columns, rank=options.rank, size=size, device=device)
+            gather = distributed.make_gather(device)
+            return GatheredLogits(gather, options.logit_rows, self.vocabulary_size, rank=options.rank, size=size)
         if size == 1:
-            rows_RV = torch.empty(options.logit_rows, self.vocabulary_size)
-            return LogitBoard(rows_RV, 0, self.vocabulary_size)
-        rows_RV = open_board(options.board_fd, options.logit_rows, self.vocabulary_size)
-        begin, end = slice_bounds(self.vocabulary_size, options.rank, size)
-        return LogitBoard(rows_RV, begin, end, distributed.make_fence(device))
+            return SharedBoard.alone(options.logit_rows, self.vocabulary_size)
+        fence = distributed.make_fence(device)
+        return open_board(options.board_fd, options.logit_rows, self.vocabulary_size, options.rank, size, fence)
 
     @property
     def _block_count(self) -> int:

@@ -1,26 +1,31 @@
-"""How the next token is drawn from one row of logits. Row by row, so that one sequence's failure stays its own.
-
-Legend: V vocabulary. Order of operations as in vLLM: mask of stop tokens (min_tokens), logit bias, penalties,
-temperature, then min_p, top_k and top_p. Reported log-probabilities are those of the model, before all of that.
+"""How the next token is drawn from one whole row of logits, and how likely tokens are. Defines what is drawn: an
+excerpt is drawn from only where the result is the same (see `choice` and `drawing`).
 
 A draw depends on the sequence's seed and the number of tokens drawn so far, on nothing else: a request with a seed
-repeats whatever it is batched with, up to the rounding of the logits themselves.
+repeats whatever it is batched with, up to the rounding of the logits themselves. Without filters, the likeliest
+MOST_CANDIDATES come first and the others after them by id, so that nothing need be sorted.
+
+Legend: V vocabulary.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from services.inference.engine import candidates
+from services.inference.engine.bending import bent_row
+from services.inference.engine.candidates import Logits
+from services.inference.engine.choice import UNCERTAIN, choose
+from services.inference.engine.excerpts import MOST_CANDIDATES
 from services.inference.engine.messages import Sampling, TokenLogprob
 from services.inference.engine.sequence import Sequence
 
-_HEAD_COUNT = 1024  # top_p rarely needs more candidates; a full sort of 262k logits takes 15 ms
+_MORE_CANDIDATES = 4096  # a full sort of 262k logits takes 20 ms
 
 
 class SamplingFailed(Exception):
@@ -32,108 +37,28 @@ class Draw:
     """A drawn token, with what was asked to be reported about it."""
 
     token_id: int
-    logprob: float | None
-    top: list[TokenLogprob]
+    logprob: float | None = None
+    top: list[TokenLogprob] = field(default_factory=list)
 
 
-def draw(logits_V: Tensor, sequence: Sequence) -> Draw:
+def draw(logits_V: Logits, sequence: Sequence) -> Draw:
     """Draw the sequence's next token. Raises SamplingFailed; leaves `logits_V` as it is."""
-    token_id = _choose(_shaped(logits_V, sequence), sequence)
+    number = uniform(sequence.seed, sequence.drawn_count)
+    token_id = _choose(bent_row(logits_V, sequence), sequence.request.sampling, number)
     if sequence.request.logprobs is None:
-        return Draw(token_id=token_id, logprob=None, top=[])
-    scored = score(logits_V, token_id, sequence.request.logprobs)
-    return Draw(token_id=token_id, logprob=scored[0].logprob, top=scored[1])
+        return Draw(token_id=token_id)
+    drawn, top = score(logits_V, token_id, sequence.request.logprobs)
+    return Draw(token_id=token_id, logprob=drawn.logprob, top=top)
 
 
-def score(logits_V: Tensor, token_id: int, top_count: int) -> tuple[TokenLogprob, list[TokenLogprob]]:
+def score(logits_V: Logits, token_id: int, top_count: int) -> tuple[TokenLogprob, list[TokenLogprob]]:
     """The log-probability of one token and of the `top_count` likeliest at the same position."""
-    logprobs_V = torch.log_softmax(logits_V.float(), dim=-1)
-    _require_numbers(logprobs_V)
-    drawn = TokenLogprob(token_id=token_id, logprob=float(logprobs_V[token_id]))
-    values, ids = torch.topk(logprobs_V, min(top_count, logprobs_V.shape[0]))
-    pairs = zip(ids.tolist(), values.tolist(), strict=True)
-    return drawn, [TokenLogprob(token_id=top_id, logprob=value) for top_id, value in pairs]
-
-
-def _shaped(logits_V: Tensor, sequence: Sequence) -> Tensor:
-    sampling = sequence.request.sampling
-    masked = sequence.must_not_stop_yet and sequence.request.stopping.stop_token_ids
-    if not (masked or sampling.logit_bias or _penalises(sampling)):
-        return logits_V
-    shaped_V = logits_V.float().clone()
-    if masked:
-        shaped_V[list(sequence.request.stopping.stop_token_ids)] = -torch.inf
-    if sampling.logit_bias:
-        shaped_V[list(sampling.logit_bias)] += torch.tensor(list(sampling.logit_bias.values()))
-    if _penalises(sampling):
-        _penalise(shaped_V, sequence)
-    return shaped_V
-
-
-def _penalises(sampling: Sampling) -> bool:
-    return sampling.repetition_penalty != 1.0 or sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0
-
-
-def _penalise(logits_V: Tensor, sequence: Sequence) -> None:
-    """Repetition counts prompt and output, presence and frequency the output alone."""
-    sampling = sequence.request.sampling
-    seen = torch.tensor(sorted(set(sequence.token_ids)))
-    values = logits_V[seen]
-    penalty = sampling.repetition_penalty
-    logits_V[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    if sequence.drawn_count:
-        counts = Counter(sequence.drawn_ids)
-        penalties = [sampling.frequency_penalty * count + sampling.presence_penalty for count in counts.values()]
-        logits_V[list(counts)] -= torch.tensor(penalties)
-
-
-def _choose(logits_V: Tensor, sequence: Sequence) -> int:
-    sampling = sequence.request.sampling
-    if sampling.temperature == 0.0:
-        best = int(logits_V.numpy().argmax())  # four times as fast as torch's
-        _require_numbers(logits_V[best])
-        return best
-    scaled_V = logits_V.double() / sampling.temperature
-    probabilities, ids = _candidates(scaled_V, sampling)
-    cumulative = probabilities.cumsum(0)
-    _require_numbers(cumulative[-1])
-    point = uniform(sequence.seed, sequence.drawn_count) * cumulative[-1]
-    index = int(torch.searchsorted(cumulative, point, right=True))
-    index = min(index, cumulative.shape[0] - 1)
-    return index if ids is None else int(ids[index])
-
-
-def _candidates(logits_V: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
-    """Probabilities that survive the filters and the ids they belong to (None: ids are positions), likeliest first."""
-    probabilities_V = torch.softmax(logits_V, dim=-1)
-    if sampling.min_p > 0.0:
-        keep = probabilities_V >= sampling.min_p * probabilities_V.max()
-        probabilities_V = torch.where(keep, probabilities_V, 0.0)
-    if sampling.top_k > 0:
-        values, ids = torch.topk(probabilities_V, min(sampling.top_k, probabilities_V.shape[0]))
-        return _nucleus(values, sampling.top_p, values.sum()), ids
-    if sampling.top_p >= 1.0:
-        return probabilities_V, None
-    return _by_nucleus(probabilities_V, sampling.top_p)
-
-
-def _by_nucleus(probabilities_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    total = probabilities_V.sum()
-    count = min(_HEAD_COUNT, probabilities_V.shape[0])
-    values, ids = torch.topk(probabilities_V, count)
-    if values.sum() < top_p * total:
-        values, ids = torch.sort(probabilities_V, descending=True)
-    return _nucleus(values, top_p, total), ids
-
-
-def _nucleus(sorted_probabilities: Tensor, top_p: float, total: Tensor) -> Tensor:
-    """Zero all but the fewest leading entries whose sum reaches `top_p` of `total`; the first always stays."""
-    if top_p >= 1.0:
-        return sorted_probabilities
-    before = sorted_probabilities.cumsum(0) - sorted_probabilities
-    keep = before < top_p * total
-    keep[0] = True
-    return torch.where(keep, sorted_probabilities, 0.0)
+    most = float(logits_V.max())
+    require_number(most)
+    total = most + math.log(_sum(np.exp(logits_V - np.float32(most))))
+    drawn = TokenLogprob(token_id=token_id, logprob=float(logits_V[token_id]) - total)
+    ids = candidates.top_ids(logits_V, min(top_count, len(logits_V))).tolist() if top_count else []
+    return drawn, [TokenLogprob(token_id=top_id, logprob=float(logits_V[top_id]) - total) for top_id in ids]
 
 
 def uniform(seed: int, index: int) -> float:
@@ -142,6 +67,51 @@ def uniform(seed: int, index: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) / float(1 << 53)
 
 
-def _require_numbers(values: Tensor) -> None:
-    if not bool(torch.isfinite(values).any()) or bool(torch.isnan(values).any()):
+def require_number(most: float) -> None:
+    """`most` is the largest of a row, NaN if any is."""
+    if not np.isfinite(most):
         raise SamplingFailed("the model's logits are not numbers")
+
+
+def _choose(logits_V: Logits, sampling: Sampling, number: float) -> int:
+    best = int(logits_V.argmax())  # the first NaN, if there is one
+    require_number(float(logits_V[best]))
+    if sampling.temperature == 0.0:
+        return best
+    if sampling.top_k > 0 or sampling.min_p > 0.0 or sampling.top_p < 1.0:
+        return _filtered(logits_V, sampling, number)
+    return _unfiltered(logits_V, sampling, number)
+
+
+def _filtered(logits_V: Logits, sampling: Sampling, number: float) -> int:
+    """From as few of the likeliest as hold all that the filters let through."""
+    needs_rest = sampling.top_k == 0 and sampling.min_p == 0.0
+    for count in (MOST_CANDIDATES, _MORE_CANDIDATES, len(logits_V)):
+        if count < sampling.top_k and count < len(logits_V):
+            continue
+        ids_K = candidates.top_ids(logits_V, count)
+        rest = _sum(candidates.other_weights(logits_V, ids_K, sampling.temperature)) if needs_rest else 0.0
+        found = candidates.of_row(logits_V, ids_K, rest)
+        place = int(choose(found, [sampling], np.array([number]), is_exact=True)[0])
+        if place != UNCERTAIN:
+            return int(ids_K[place])
+    raise AssertionError("all tokens are candidates")
+
+
+def _unfiltered(logits_V: Logits, sampling: Sampling, number: float) -> int:
+    ids_K = candidates.top_ids(logits_V, MOST_CANDIDATES)
+    weights_V = candidates.other_weights(logits_V, ids_K, sampling.temperature)
+    rest = _sum(weights_V)
+    found = candidates.of_row(logits_V, ids_K, rest)
+    place = int(choose(found, [sampling], np.array([number]), is_exact=True)[0])
+    if place != UNCERTAIN:
+        return int(ids_K[place])
+    mass = float(np.exp((found.values_BK[0] - found.values_BK[0, 0]) / sampling.temperature).sum())
+    sums_V = weights_V.astype(np.float64)
+    sums_V.cumsum(out=sums_V)
+    point = min(max(number * (mass + rest) - mass, 0.0), np.nextafter(sums_V[-1], 0.0))
+    return int(np.searchsorted(sums_V, point, side="right"))
+
+
+def _sum(weights_V: Logits) -> float:
+    return float(weights_V.sum(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""A plan as tensors: what goes into the model, where keys and values go, and what each token may look at.
+"""A plan as tensors for the model's stock definition: what goes in, and what each token may look at.
 
 Legend: T tokens of the step, B chunks of one token, Q tokens of one longer chunk, L cached tokens that are looked at.
 Chunks of one token (decoding) are attended to in one padded batch, longer ones (prompts) one by one.
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from services.inference.engine.blocks import BLOCK_TOKENS
 from services.inference.engine.moving import moved, moved_together
+from services.inference.engine.packed import pack_plan
 from services.inference.engine.plan import Chunk, StepPlan
 
 
@@ -41,18 +42,14 @@ class StepInput:
 
     def __init__(self, plan: StepPlan, device: torch.device) -> None:
         self._device = device
-        token_ids_T = _tensor([token for chunk in plan.chunks for token in chunk.token_ids])
-        positions_T = _tensor([p for chunk in plan.chunks for p in range(chunk.start, chunk.end)])
-        slots_T = _tensor([slot for chunk in plan.chunks for slot in _slots(chunk, chunk.start, chunk.end)])
-        begins = _begins(plan.chunks)
-        logit_index_R = _tensor(_logit_index(plan.chunks, begins))
-        pairs = list(zip(begins, plan.chunks, strict=True))
+        packed = pack_plan(plan)
+        pairs = list(zip(packed.begins.tolist(), plan.chunks, strict=False))
         self.prompts = [Prompt(begin=begin, chunk=chunk) for begin, chunk in pairs if len(chunk.token_ids) > 1]
         self._singles = [chunk for chunk in plan.chunks if len(chunk.token_ids) == 1]
+        arrays = (packed.token_ids_T, packed.positions_T, packed.slots_T, packed.logit_index_R)
         singles_B = _tensor([begin for begin, chunk in pairs if len(chunk.token_ids) == 1])
-        tensors = (token_ids_T, positions_T, slots_T, logit_index_R, singles_B)
         self.token_ids_T, self.positions_T, self.slots_T, self.logit_index_R, self.singles_B = moved_together(
-            tensors, device
+            [*map(torch.from_numpy, arrays), singles_B], device
         )
         self._single_views: dict[int | None, View] = {}
         self._prompt_views: dict[tuple[int | None, int], View] = {}
@@ -103,19 +100,3 @@ def _first_seen(position: int, window: int | None) -> int:
 def _slots(chunk: Chunk, first: int, end: int) -> list[int]:
     blocks = chunk.block_ids
     return [blocks[p // BLOCK_TOKENS] * BLOCK_TOKENS + p % BLOCK_TOKENS for p in range(first, end)]
-
-
-def _begins(chunks: list[Chunk]) -> list[int]:
-    begins, total = [], 0
-    for chunk in chunks:
-        begins.append(total)
-        total += len(chunk.token_ids)
-    return begins
-
-
-def _logit_index(chunks: list[Chunk], begins: list[int]) -> list[int]:
-    index: list[int] = []
-    for begin, chunk in zip(begins, chunks, strict=True):
-        end = begin + len(chunk.token_ids)
-        index.extend(range(end - chunk.logit_count, end))
-    return index

@@ -16,8 +16,9 @@ from services.inference.engine.lean import verify
 from services.inference.engine.lean.adopt import adopt
 from services.inference.engine.lean.runner import LeanRunner
 from services.inference.engine.loading import load_whole_model
-from services.inference.engine.model_runner import ModelRunner, Runner
-from services.inference.engine.vocabulary import LogitBoard
+from services.inference.engine.model_runner import ModelRunner
+from services.inference.engine.rows import Runner
+from services.inference.engine.vocabulary import SharedBoard
 from tests.support.engine_process import CACHE_DIR
 from tests.support.real import missing
 from tests.support.tiny_model import CONTEXT_TOKENS, Family, make_tiny_model
@@ -56,16 +57,17 @@ def path(request: pytest.FixtureRequest) -> str:
 
 def make_runner(checkpoint: Path, path: str) -> Runner:
     model: Any = load_whole_model(checkpoint, torch.float32)
+    size = model.get_output_embeddings().weight.shape[0]
+    board = SharedBoard.alone(64, size)
     if path == "stock":
-        return ModelRunner(model, KvCache(64), torch.device("cpu"))
+        return ModelRunner(model, KvCache(64), torch.device("cpu"), board)
     try:
         kernels = Kernels(build(CACHE_DIR), threads=1)
     except NoKernels as reason:
         missing(f"kernels: {reason}")
     lean = adopt(model, kernels, lambda part: None, position_count=CONTEXT_TOKENS)
-    size = model.get_output_embeddings().weight.shape[0]
     assert verify.difference(lean, model, size) < verify.MOST_DIFFERENCE
-    return LeanRunner(lean, 64, LogitBoard(torch.empty(64, size), 0, size))
+    return LeanRunner(lean, 64, board)
 
 
 def test_prompts_of_mixed_length_arriving_together_equal_plain_generate_token_for_token(

@@ -152,6 +152,11 @@ async def test_zero_is_a_value_and_not_an_absence() -> None:
     assert checked.spec.logprobs == 0
 
 
+async def test_a_temperature_is_never_too_cold_for_the_engines_numbers() -> None:
+    checked = await check(replace(HELLO, sampling=SamplingWish(temperature=1e-300)))
+    assert checked.spec.sampling.temperature == 1e-6
+
+
 async def test_answer_is_cut_to_what_the_context_leaves() -> None:
     checked = await check(replace(HELLO, prompt=Prompt(text="x" * 60), stopping=StoppingWish(max_tokens=50)))
     assert checked.spec.stopping.max_tokens == 4

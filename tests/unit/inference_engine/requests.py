@@ -7,7 +7,7 @@ from typing import Any
 from services.inference.engine import draws
 from services.inference.engine.blocks import BlockPool
 from services.inference.engine.messages import AddSequence, PromptScored, Sampling, SequenceFailed, Stopping, TokenDrawn
-from services.inference.engine.model_runner import Runner
+from services.inference.engine.rows import Runner
 from services.inference.engine.scheduler import Limits, Scheduler
 
 GREEDY = Sampling(temperature=0.0)

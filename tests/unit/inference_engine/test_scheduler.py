@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine import draws
+from services.inference.engine import draws, sampler
 from services.inference.engine.plan import StepPlan
 from services.inference.engine.precedence import starvation_bound_s
+from services.inference.engine.rows import Rows
 from services.inference.engine.scheduler import Rejected
 from tests.unit.inference_engine.requests import make_scheduler, request, run_to_end
 
@@ -21,12 +22,13 @@ class ConstantRunner:
     """Every row likes token 5 best; keeps the plans that it was given."""
 
     def __init__(self, vocabulary_size: int = 400) -> None:
-        self._row = torch.nn.functional.one_hot(torch.tensor(5), vocabulary_size).float()
+        self._row = np.zeros(vocabulary_size, dtype=np.float32)
+        self._row[5] = 1.0
         self.plans: list[StepPlan] = []
 
-    def run(self, plan: StepPlan) -> torch.Tensor:
+    def run(self, plan: StepPlan) -> Rows:
         self.plans.append(plan)
-        return self._row.repeat(plan.logit_count, 1)
+        return Rows.whole(np.tile(self._row, (plan.logit_count, 1)))
 
 
 def test_sequence_that_could_never_fit_is_rejected_alone() -> None:
@@ -123,8 +125,8 @@ def test_a_sequence_that_is_here_already_is_not_taken_twice() -> None:
         scheduler.add(request(1, [9]), seed=0, now=0.0)
 
 
-def test_scheduling_needs_no_torch() -> None:
-    code = "import sys, services.inference.engine.scheduler; sys.exit('torch' in sys.modules)"
+def test_scheduling_and_drawing_need_no_torch() -> None:
+    code = "import sys, services.inference.engine.loop; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
@@ -148,11 +150,11 @@ def test_stop_token_ends_the_sequence_but_not_before_min_tokens() -> None:
 class PoisonedRunner(ConstantRunner):
     """Gives NaN for the first chunk of each step."""
 
-    def run(self, plan: StepPlan) -> torch.Tensor:
-        logits = super().run(plan)
+    def run(self, plan: StepPlan) -> Rows:
+        rows = super().run(plan)
         if plan.chunks[0].sequence_id == 1:
-            logits[0] = torch.nan
-        return logits
+            rows.logits_RV[0] = np.nan
+        return rows
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
@@ -172,7 +174,7 @@ def test_an_unforeseen_error_of_a_sequence_is_named_in_the_log_alone(
     def broken(*_: object) -> None:
         raise RuntimeError("/srv/models/secret")
 
-    monkeypatch.setattr(draws, "_apply_chunk", broken)
+    monkeypatch.setattr(sampler, "draw", broken)
     transcript = run_to_end(ConstantRunner(), [request(1, [9])], make_scheduler())
     assert transcript.failed[1].problem == "its tokens could not be drawn"
     assert "/srv/models/secret" in capfd.readouterr().err

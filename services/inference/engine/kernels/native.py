@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from services.inference.engine.candidates import Layout
 from services.inference.engine.kernels.structures import (
     NativeAttentionHalf,
     NativeFeedHalf,
@@ -30,6 +31,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "mesh_gate": [_P, _I, _I, ctypes.c_int, _P],
     "mesh_attention_half": [_P, _P, _P, _P, _P, _P, _P],
     "mesh_feed_half": [_P, _I, _P, _P, _P],
+    "mesh_reduce": [_P, _I, _I, _I, _I, _P, _P, _P, _P, _P, _P],
     "mesh_set_threads": [ctypes.c_int],
 }
 GATE_KINDS = {"silu": 0, "gelu_pytorch_tanh": 1}
@@ -165,6 +167,17 @@ class Kernels:
             _at(chunks.table_begins), window, scaling,
         )  # fmt: skip
         return output_THD
+
+    def reduce(self, logits_Rv: Tensor, first_id: int, layout: Layout) -> Tensor:
+        """A rank's words (see `candidates`), of rows that may lie apart."""
+        words_W = torch.empty(layout.word_count, dtype=torch.float64)
+        ids_W, rests_W = words_W[layout.candidate_count :], words_W[2 * layout.candidate_count :]
+        self._library.mesh_reduce(
+            _at(logits_Rv), logits_Rv.shape[0], logits_Rv.shape[1], logits_Rv.stride(0), first_id,
+            layout.counts_R.ctypes.data, layout.begins_R.ctypes.data, layout.temperatures_R.ctypes.data,
+            _at(words_W), _at(ids_W), _at(rests_W),
+        )  # fmt: skip
+        return words_W
 
 
 def native_product(weight: Int8Weight, bias_N: Tensor | None) -> NativeProduct:

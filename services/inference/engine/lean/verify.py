@@ -67,7 +67,7 @@ def loss_of(quantised: LeanRunner, exact: LeanRunner, sample_ids: list[int]) -> 
         following = torch.tensor(sample_ids[start + 1 : start + _PIECE + 1])
         likeliest: list[Tensor] = []
         for i, runner in enumerate((quantised, exact)):
-            logits_TV = runner.run(plan)[: len(following)]
+            logits_TV = torch.from_numpy(runner.run(plan).logits_RV[: len(following)])
             nll_sums[i] += float(torch.nn.functional.cross_entropy(logits_TV, following, reduction="sum"))
             likeliest.append(logits_TV.argmax(dim=-1))
         same += int((likeliest[0] == likeliest[1]).sum())

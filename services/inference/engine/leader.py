@@ -39,9 +39,12 @@ Said = TypeVar("Said", Room, Loaded)
 def lead(options: EngineOptions) -> NoReturn:
     """Serve until told to stop or until the RPC process has gone (status 0); status 1 after Fatal."""
     channel: Channel = BlockingChannel(socket.socket(fileno=options.fd), ToEngine)
-    status = _serve(options, channel)
-    sys.stderr.flush()
-    os._exit(status)  # the exit handlers of torch and DeepSpeed can wait for ranks that are gone
+    status = 1
+    try:
+        status = _serve(options, channel)
+        sys.stderr.flush()
+    finally:
+        os._exit(status)  # the exit handlers of torch and DeepSpeed can wait for ranks that are gone
 
 
 def _serve(options: EngineOptions, channel: Channel) -> int:
@@ -73,7 +76,8 @@ def _start(options: EngineOptions, channel: Channel) -> Loop:
     far: FarNodes | None = None
     if options.nodes > 1:
         options, far = _muster(options, channel)
-    others = _Others(start_followers(options), far)
+    others = _Others(start_followers(options, lambda fatal: _say(fatal, channel)), far)
+    channel.write(Progress(stage="importing", rank_pids=[os.getpid(), *others.followers.pids]))
     prepare(options)
     size = size_pool(options)
     channel.write(Progress(stage="loading weights", fraction=0.2))
@@ -121,6 +125,12 @@ class _Others:
     def hear(self) -> list[FromRank | Fatal]:
         return [*self.followers.hear(), *(self.far.hear() if self.far is not None else [])]
 
+    def await_verdict(self) -> None:
+        """After an all-reduce has failed: if one of them is to blame, that is told, and this process ends here."""
+        self.followers.await_verdict()
+        if self.far is not None:
+            self.far.await_verdict()
+
 
 class _Leading:
     """A Runner that has all ranks run the plan."""
@@ -133,8 +143,7 @@ class _Leading:
         try:
             return self._runner.run(plan)
         except RuntimeError:
-            if self._others.far is not None:
-                self._others.far.await_verdict()
+            self._others.await_verdict()
             raise
 
 

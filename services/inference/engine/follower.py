@@ -13,7 +13,7 @@ from services.inference.engine.plan import Join, Loaded, Room, StepPlan, ToRank
 from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 if TYPE_CHECKING:  # it imports torch: the environment is set before that
-    from services.inference.engine.model_runner import Runner
+    from services.inference.engine.rows import Runner
 
 
 def follow(options: EngineOptions) -> NoReturn:

@@ -106,11 +106,21 @@ def all_reduce(part: torch.Tensor) -> None:
     deepspeed.comm.inference_all_reduce(part)
 
 
-def gather(part: torch.Tensor, parts: list[torch.Tensor]) -> None:
-    """Fill `parts` on rank 0 with the parts of all ranks; the others pass an empty list."""
+def make_gather(device: torch.device) -> Callable[[torch.Tensor, list[torch.Tensor]], None]:
+    """A function that fills the list on rank 0 with the parts of all ranks, all on the CPU; the others pass none."""
+    import torch
     import torch.distributed
 
-    torch.distributed.gather(part, parts or None, dst=0)
+    def gather(part: torch.Tensor, parts: list[torch.Tensor]) -> None:
+        if device.type == "cpu":
+            torch.distributed.gather(part, parts or None, dst=0)
+            return
+        arrived = [torch.empty_like(into, device=device) for into in parts]
+        torch.distributed.gather(part.to(device), arrived or None, dst=0)
+        for into, there in zip(parts, arrived, strict=True):
+            into.copy_(there)
+
+    return gather
 
 
 def all_agree(is_so: bool) -> bool:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 
 def prepare(options: EngineOptions) -> None:
-    """Set the environment, then import what is heavy."""
+    """Set the environment, then import what is heavy. Raises ModelError where there is no device for this rank."""
     threads = thread_count(options)
     distributed.prepare_environment(options, threads)
     import torch
 
     torch.set_num_threads(threads)
+    distributed.use_device(options)
 
 
 def thread_count(options: EngineOptions) -> int:
@@ -153,8 +154,8 @@ class Rank:
         if options.nodes > 1:
             from services.inference.engine.nodes.gathered import GatheredLogits
 
-            rows, columns = options.logit_rows, self.vocabulary_size
-            return GatheredLogits(distributed.gather, rows, columns, rank=options.rank, size=size, device=device)
+            gather = distributed.make_gather(device)
+            return GatheredLogits(gather, options.logit_rows, self.vocabulary_size, rank=options.rank, size=size)
         if size == 1:
             return SharedBoard.alone(options.logit_rows, self.vocabulary_size)
         fence = distributed.make_fence(device)

@@ -46,11 +46,10 @@ class StepInput:
         pairs = list(zip(packed.begins.tolist(), plan.chunks, strict=False))
         self.prompts = [Prompt(begin=begin, chunk=chunk) for begin, chunk in pairs if len(chunk.token_ids) > 1]
         self._singles = [chunk for chunk in plan.chunks if len(chunk.token_ids) == 1]
+        arrays = (packed.token_ids_T, packed.positions_T, packed.slots_T, packed.logit_index_R)
         singles_B = _tensor([begin for begin, chunk in pairs if len(chunk.token_ids) == 1])
-        packed_arrays = (packed.token_ids_T, packed.positions_T, packed.slots_T, packed.logit_index_R)
-        tensors = (*map(torch.from_numpy, packed_arrays), singles_B)
         self.token_ids_T, self.positions_T, self.slots_T, self.logit_index_R, self.singles_B = moved_together(
-            tensors, device
+            [*map(torch.from_numpy, arrays), singles_B], device
         )
         self._single_views: dict[int | None, View] = {}
         self._prompt_views: dict[tuple[int | None, int], View] = {}

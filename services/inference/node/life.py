@@ -20,6 +20,7 @@ from services.inference.engine.nodes.messages import BEAT_S, Beat, RankSaid, Ref
 from services.inference.engine.options import EngineOptions
 from services.inference.engine.plan import FromRank, Join, StepPlan
 from services.inference.engine.transport import BadFrame, EndOfStream
+from services.inference.liveness import Liveness
 from services.inference.node.joining import Joined
 from services.inference.node.ranks import LocalRanks, start_ranks
 
@@ -73,7 +74,6 @@ class NodeLife:
                 await self._ranks.tell(message)
             elif isinstance(message, Start) and self._ranks is None:
                 self._ranks = await self._start(message)
-                tasks.create_task(self._watch(self._ranks))
                 for rank in self._ranks.numbers:
                     tasks.create_task(self._relay_up(self._ranks, rank))
             elif isinstance(message, Refused):
@@ -96,31 +96,30 @@ class NodeLife:
             try:
                 message = await ranks.hear(rank)
             except EndOfStream:
-                return  # `_watch` sees its end too
+                await self._give_up(rank, "its process ended")
             except BadFrame as problem:
                 await self._give_up(rank, f"it said what is no message: {problem}")
             await self._say(rank, message)
             if isinstance(message, Fatal):
                 raise LifeOver(f"rank {rank}: {message.problem}")
 
-    async def _watch(self, ranks: LocalRanks) -> NoReturn:
-        rank = await ranks.death()
-        await self._give_up(rank, "its process ended")
-
     async def _beat(self) -> NoReturn:
         """Speak to node 0, and see whether it and the ranks are still there."""
-        suspects: set[int] = set()
+        silence_s = self._options.node_silence_s
+        liveness = Liveness(silence_s=silence_s, longest_step_s=silence_s, now=self._clock.now())
         while True:
             with contextlib.suppress(EndOfStream):  # `_listen` sees it too
-                await self._channel.write(Beat(patience_s=self._options.node_silence_s))
+                await self._channel.write(Beat(patience_s=silence_s))
+            before = self._clock.now()
             await self._clock.sleep(BEAT_S)
-            silent_s = self._clock.now() - self._heard_at
-            if silent_s > self._patience_s:
-                raise LifeOver(f"node 0 said nothing for {silent_s:.1f} s")
-            stopped = set(self._ranks.stopped()) if self._ranks is not None else set()
-            for rank in stopped & suspects:
-                await self._give_up(rank, "it has been stopped by a signal")
-            suspects = stopped
+            now = self._clock.now()
+            if (late_s := now - before - BEAT_S) > BEAT_S:  # this process did not run: it could not have heard anybody
+                liveness.excuse(late_s)
+                self._heard_at += late_s
+            if now - self._heard_at > self._patience_s:
+                raise LifeOver(f"node 0 said nothing for {now - self._heard_at:.1f} s")
+            if self._ranks is not None and (problem := liveness.halt(now, self._ranks.stopped())):
+                await self._give_up(min(self._ranks.stopped(), default=self._ranks.numbers[0]), problem)
 
     async def _give_up(self, rank: int, problem: str) -> NoReturn:
         await self._say(rank, Fatal(problem=problem, advice="The log of its host may say more."))

@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from services.inference.engine.messages import Fatal
 from services.inference.engine.options import EngineOptions, as_arguments
@@ -30,12 +29,11 @@ class LocalRanks:
         self, numbers: Sequence[int], processes: Sequence[asyncio.subprocess.Process], channels: Sequence[RankChannel]
     ) -> None:
         self.numbers = list(numbers)
-        self._pids = [process.pid for process in processes]
         self._processes, self._channels = processes, channels
-        self._watch = RankWatch(self._pids)
+        self._watch = RankWatch([process.pid for process in processes])
 
     async def tell(self, message: Join | StepPlan) -> None:
-        """A rank that is gone is told by `death`."""
+        """A rank that is gone is told by `hear`."""
         for channel in self._channels:
             with contextlib.suppress(EndOfStream):
                 await channel.write(message)
@@ -44,13 +42,9 @@ class LocalRanks:
         """The next word of one rank; raises EndOfStream or BadFrame."""
         return await self._channels[self.numbers.index(rank)].read()
 
-    async def death(self) -> int:
-        """The first rank that ends."""
-        return self.numbers[await self._watch.death()]
-
-    def stopped(self) -> list[int]:
-        """Ranks that are alive but have been stopped by a signal."""
-        return [rank for rank, pid in zip(self.numbers, self._pids, strict=True) if _state(pid) == "T"]
+    def stopped(self) -> frozenset[int]:
+        """Ranks that are not being run because somebody stopped or traces them."""
+        return frozenset(self.numbers[i] for i in self._watch.stopped())
 
     async def end(self) -> None:
         """Kill them all; returns when they are gone."""
@@ -97,10 +91,3 @@ async def _start(
             )
         )
     channels.append(await open_stream_channel(ours, FromRank | Fatal))
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""

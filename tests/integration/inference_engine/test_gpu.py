@@ -24,6 +24,7 @@ from services.inference.engine.loading import load_whole_model
 from services.inference.engine.messages import Fatal
 from services.inference.engine.model_runner import ModelRunner
 from services.inference.engine.plan import Chunk, StepPlan
+from services.inference.engine.vocabulary import SharedBoard
 from tests.integration.inference_engine.test_engine_process import plain_greedy as plain_greedy_on_cpu
 from tests.integration.inference_engine.test_engine_process import requests
 from tests.integration.inference_engine.test_exactness import DRAWN, prompts
@@ -32,7 +33,7 @@ from tests.support.engine_process import EngineUnderTest
 from tests.support.tiny_model import Family, make_tiny_model
 from tests.unit.inference_engine.requests import make_scheduler, request, run_to_end
 
-BLOCKS, LAYERS = 64, 4
+BLOCKS, LAYERS, LOGIT_ROWS = 64, 4, 64
 MIXED = StepPlan(
     step=0,
     chunks=[
@@ -66,7 +67,9 @@ def make_runner(
     checkpoint: Path, device: str, dtype: torch.dtype = torch.float32, kv_cache: KvCache | None = None
 ) -> ModelRunner:
     place = torch.device(device, 0) if device == "cuda" else torch.device(device)
-    return ModelRunner(load_whole_model(checkpoint, dtype).to(place), kv_cache or KvCache(BLOCKS), place)
+    model: Any = load_whole_model(checkpoint, dtype).to(place)
+    board = SharedBoard.alone(LOGIT_ROWS, model.config.vocab_size)
+    return ModelRunner(model, kv_cache or KvCache(BLOCKS), place, board)
 
 
 @pytest.mark.parametrize("device", DEVICES)

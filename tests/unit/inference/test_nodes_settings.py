@@ -86,6 +86,17 @@ def test_ranks_are_shared_evenly_and_numbered_through(
     assert numbers == list(range(local)) * 3
 
 
+def test_settings_in_the_documentation_are_right(secret: Path, tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "operating.md").read_text()
+    text = next(part for part in document.split("```toml\n")[1:] if "[nodes]" in part).partition("```")[0]
+    file = tmp_path / "inference.toml"
+    file.write_text(text.replace("/etc/mesh/nodes-secret", str(secret)))
+    for rank in ("0", "1"):
+        environ = {"MESH_INFERENCE_NODES__RANK": rank}
+        nodes = load(InferenceSettings, env_prefix="MESH_INFERENCE_", path=file, environ=environ).value.nodes
+        assert (nodes.count, nodes.rank, str(nodes.address)) == (2, int(rank), "10.0.0.1:50071")
+
+
 def test_help_and_check_teach_several_hosts() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "services.inference", "--help"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -17,6 +17,13 @@ from tests.support.engine_process import CACHE_DIR, PATIENCE_S, ROOT
 
 SECRET = "0123456789abcdef0123456789abcdef"
 _POLL_S = 0.05
+# `python -m services.inference`, but that it doesn't outlive a test run that is killed.
+_PROGRAM = """
+import runpy, sys
+from services.inference.engine.ranks import die_with_parent
+die_with_parent(int(sys.argv.pop(1)))
+runpy.run_module("services.inference", run_name="__main__", alter_sys=True)
+"""
 
 
 def revision_of(model_dir: Path) -> str:
@@ -50,7 +57,7 @@ class NodeUnderTest:
         variables = {f"MESH_INFERENCE_{name}": value for name, value in wanted.items()}
         self._log = os.memfd_create("log")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "services.inference"],
+            [sys.executable, "-c", _PROGRAM, str(os.getpid())],
             cwd=ROOT,
             env={**os.environ, **(environment or {}), **variables},
             stdin=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
 
 from meshkit.clock import Clock, SystemClock
 from meshkit.errors import BackendDown
@@ -29,7 +29,7 @@ async def lend(settings: InferenceSettings) -> None:
     """Return when told to stop; raises BackendDown where trying again would not help."""
     logs.configure("mesh-inference-node", settings.telemetry.log_level)
     stopping = first_signal()
-    lending: asyncio.Future[None] = asyncio.ensure_future(_lend(settings, SystemClock()))
+    lending: asyncio.Future[None] = asyncio.ensure_future(_lend(settings, SystemClock(), stopping.done))
     waiting: set[asyncio.Future[None]] = {lending, stopping}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -39,7 +39,7 @@ async def lend(settings: InferenceSettings) -> None:
     _log.info(names.LOG_STOPPED)
 
 
-async def _lend(settings: InferenceSettings, clock: Clock) -> NoReturn:
+async def _lend(settings: InferenceSettings, clock: Clock, is_stopping: Callable[[], bool]) -> None:
     nodes = settings.nodes
     model = await fetch_model(settings)
     if model.directory is None:
@@ -47,14 +47,23 @@ async def _lend(settings: InferenceSettings, clock: Clock) -> NoReturn:
     options = engine_options(
         settings.engine, model.directory, settings.model.cache_dir, fd=-1, nodes=nodes, revision=model.revision
     )
+    try:
+        await live_again_and_again(lambda: _one_life(nodes.address, options, clock), clock, is_stopping)
+    except TurnedAway as problem:
+        raise BackendDown(f"node 0 turned this host away: {problem}") from None
+
+
+async def live_again_and_again(
+    one_life: Callable[[], Awaitable[str]], clock: Clock, is_stopping: Callable[[], bool]
+) -> None:
+    """`one_life` returns why it ended; each new reason goes to the log. Cancel it to stop."""
     backoff = Backoff(first_s=_FIRST_BACKOFF_S, longest_s=_LONGEST_BACKOFF_S)
     last_reason = ""
     while True:
         began = clock.now()
-        try:
-            reason = await _one_life(nodes.address, options, clock)
-        except TurnedAway as problem:
-            raise BackendDown(f"node 0 turned this host away: {problem}") from None
+        reason = await one_life()
+        if is_stopping():  # a life that ends in the moment when it is cancelled returns as if it weren't
+            return
         if reason != last_reason:
             _log.warning(names.LOG_NODE_LEFT, reason=reason)
         last_reason = reason

@@ -91,9 +91,20 @@ class NotReady(MeshError):
 
 
 class BackendDown(MeshError):
-    """A peer that this request needs can't be reached or died."""
+    """A peer that this request needs can't be reached or died. `sent_token_count`: of a stream, how much had come."""
 
     reason = "BACKEND_DOWN"
+
+    def __init__(self, message: str, *, sent_token_count: int | None = None) -> None:
+        super().__init__(message if sent_token_count is None else message + _sent(sent_token_count))
+        self.cause = message
+        self.sent_token_count = sent_token_count
+
+    @classmethod
+    def heard(cls, message: str, sent_token_count: int | None) -> BackendDown:
+        """The one whose whole message this is."""
+        cause = message if sent_token_count is None else message.removesuffix(_sent(sent_token_count))
+        return cls(cause, sent_token_count=sent_token_count)
 
 
 class WrongState(MeshError):
@@ -130,3 +141,7 @@ class Internal(MeshError):
     """A bug, here or in a peer. Its text never reaches callers."""
 
     reason = "INTERNAL"
+
+
+def _sent(token_count: int) -> str:
+    return f"; {token_count} tokens had been sent"

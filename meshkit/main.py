@@ -9,9 +9,9 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from meshkit.chassis import Chassis
 from meshkit.errors import MeshError
@@ -24,14 +24,25 @@ from meshkit.settings_loader import SettingsError, describe, load
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def run(name: str, settings_type: type[S], build: Callable[[S, Chassis], Service], service_type: type[Service]) -> None:
-    """Parse the command line, load settings, serve.
+Build = Callable[[S, Chassis], Service]
+
+
+def run(
+    name: str,
+    settings_type: type[S],
+    build: Build[S],
+    service_type: type[Service],
+    *,
+    serve: Callable[[str, S, Build[S], type[Service]], Coroutine[Any, Any, None]] = serve,
+    about: str = "",
+) -> None:
+    """Parse the command line, load settings, serve. `about` goes into `--help`.
 
     Exit status: 0 stopped as asked, 2 wrong settings, 3 can't listen on the address, 4 the service's `start` raised a
     MeshError.
     """
     env_prefix = f"MESH_{name.upper()}_"
-    arguments = _parser(name, env_prefix).parse_args()
+    arguments = _parser(name, env_prefix, about).parse_args()
     try:
         loaded = load(settings_type, env_prefix=env_prefix, path=arguments.config, environ=os.environ)
     except SettingsError as problem:
@@ -49,10 +60,10 @@ def run(name: str, settings_type: type[S], build: Callable[[S, Chassis], Service
         sys.exit(130)
 
 
-def _parser(name: str, env_prefix: str) -> argparse.ArgumentParser:
+def _parser(name: str, env_prefix: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m services.{name}",
-        description=f"Runs one instance of the mesh's {name} service.",
+        description=f"Runs one instance of the mesh's {name} service. {about}".strip(),
         epilog=f"Settings: defaults < --config < environment. Example: {env_prefix}SERVER__PORT=50099",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")

@@ -157,7 +157,7 @@ async def serve(name: str, settings: S, build: Callable[[S, Chassis], Service], 
         instance_id=_instance_id(service_type.consul_name, settings.server),
     )
     server = Server(settings, chassis, build(settings, chassis), env_prefix=f"MESH_{name.upper()}_")
-    stopping = _first_signal()
+    stopping = first_signal()
     try:
         starting = asyncio.ensure_future(server.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -195,7 +195,7 @@ def _leave_startup_objects_alone() -> None:
     gc.freeze()
 
 
-def _first_signal() -> asyncio.Future[None]:
+def first_signal() -> asyncio.Future[None]:
     """Done at the first SIGTERM or SIGINT; the second one ends the process at once."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[None] = loop.create_future()

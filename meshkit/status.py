@@ -91,7 +91,9 @@ def from_rpc_error(rpc_error: grpc.aio.AioRpcError, peer: str) -> errors.MeshErr
     if code is grpc.StatusCode.UNAVAILABLE:
         if details.reason == errors.NotReady.reason:
             return errors.NotReady(message)
-        return errors.BackendDown(message if details.reason else f"{peer} can't be reached")
+        if not details.reason:
+            return errors.BackendDown(f"{peer} can't be reached")
+        return errors.BackendDown.heard(message, details.sent_token_count)
     if code is grpc.StatusCode.CANCELLED:
         # Without a reason it was not a handler that said so: the connection was closed under the call.
         return errors.Cancelled(message) if details.reason else errors.BackendDown(f"{peer} broke the call off")
@@ -105,6 +107,8 @@ def _details(error: errors.MeshError, message: str) -> Iterable[Message]:
     if isinstance(error, errors.InvalidRequest):
         info.metadata.update({"limit": _text(error.limit)} if error.limit else {})
         info.metadata.update({"field": _text(error.field)} if error.field else {})
+    if isinstance(error, errors.BackendDown) and error.sent_token_count is not None:
+        info.metadata["sent_tokens"] = str(error.sent_token_count)
     yield info
     if isinstance(error, errors.InvalidRequest) and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=_text(error.field), description=message)
@@ -136,6 +140,7 @@ class _Details:
     field = ""
     limit = ""
     quota_subject = ""
+    sent_token_count: int | None = None
     retry_after_s: float | None = None
 
 
@@ -156,6 +161,8 @@ def _note(packed: any_pb2.Any, found: _Details) -> None:
     info, retry, quota = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
     if packed.Unpack(info):
         found.reason, found.field, found.limit = info.reason, info.metadata["field"], info.metadata["limit"]
+        sent = info.metadata["sent_tokens"]
+        found.sent_token_count = int(sent) if sent.isdecimal() else None
     elif packed.Unpack(retry):
         found.retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
     elif packed.Unpack(quota) and quota.violations:

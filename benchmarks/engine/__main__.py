@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.engine import batching, cancelling, footprint, prefix, rpc, scaling, speed, trace
+from benchmarks.engine import batching, cancelling, footprint, prefix, quality, rpc, scaling, speed, trace
 from benchmarks.engine.our_engine import OurEngine
 from benchmarks.engine.race import peers_of
 from benchmarks.engine.setup import Setup, add_arguments, make_setup
@@ -21,7 +21,7 @@ from benchmarks.report import Claim, Options
 
 START = "start_to_ready"
 BESIDE_PEERS = (*speed.CLAIMS, batching.CLAIM)
-ALONE = (prefix.CLAIM, cancelling.CLAIM, *trace.CLAIMS, scaling.CLAIM, rpc.CLAIM)
+ALONE = (*quality.CLAIMS, prefix.CLAIM, cancelling.CLAIM, *trace.CLAIMS, scaling.CLAIM, rpc.CLAIM)
 CLAIMS = (START, *BESIDE_PEERS, *ALONE, footprint.CLAIM)
 
 
@@ -44,6 +44,8 @@ def _on_one_engine(setup: Setup, options: Options, engine: OurEngine) -> Iterato
             yield from speed.speed(setup, options, engine, peers)
             if options.wants(batching.CLAIM):
                 yield from batching.continuous_batching(setup, peers)
+    if _wants_any(options, quality.CLAIMS):
+        yield from (claim for claim in quality.int8_loss(setup, engine) if options.wants(claim.name))
     if options.wants(prefix.CLAIM):
         yield from prefix.shared_prefix(setup, engine)
     if options.wants(cancelling.CLAIM):

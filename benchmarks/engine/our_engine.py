@@ -8,7 +8,16 @@ from typing import Any
 
 from benchmarks.engine.contender import Prompts
 from benchmarks.engine.setup import Setup
-from services.inference.engine.messages import Abort, AddSequence, Load, Ready, Sampling, StepDone, Stopping
+from services.inference.engine.messages import (
+    Abort,
+    AddSequence,
+    Load,
+    PromptScored,
+    Ready,
+    Sampling,
+    StepDone,
+    Stopping,
+)
 from tests.support.engine_process import EngineStopped, EngineUnderTest
 
 KV_TOKENS = 16384
@@ -82,11 +91,27 @@ class OurEngine:
             finished += finished_count(self.step_done())
         return time.monotonic() - began_at
 
-    def add(self, prompt: Sequence[int], max_tokens: int) -> int:
+    def score(self, prompt: Sequence[int]) -> tuple[list[float], list[int]]:
+        """Of each token but the first: its log-probability, and the likeliest token in its place."""
+        self.add(prompt, 1, prompt_logprobs=1)
+        event = self._process.read()
+        while not isinstance(event, PromptScored):
+            event = self._process.read()
+        while not finished_count(self.step_done()):
+            pass
+        return [drawn.logprob for drawn in event.drawn], [top[0].token_id for top in event.top]
+
+    def add(self, prompt: Sequence[int], max_tokens: int, *, prompt_logprobs: int | None = None) -> int:
         """Send a sequence; gives its id."""
         self._next_id += 1
         stopping, sampling = Stopping(max_tokens=max_tokens), Sampling(temperature=0.0)
-        message = AddSequence(sequence_id=self._next_id, prompt_ids=list(prompt), sampling=sampling, stopping=stopping)
+        message = AddSequence(
+            sequence_id=self._next_id,
+            prompt_ids=list(prompt),
+            sampling=sampling,
+            stopping=stopping,
+            prompt_logprobs=prompt_logprobs,
+        )
         self._process.channel.write(message)
         return self._next_id
 

@@ -53,7 +53,7 @@ class InferenceService(Service):
             self._host.run_on(engine, model.revision)
             ready = await engine.start()
         else:
-            engine = build_engine(self._settings, model.directory, self._chassis.clock)
+            engine = build_engine(self._settings, model.directory, self._chassis.clock, model.revision)
             self._host.run_on(engine, model.revision)
             ready, text = await asyncio.gather(engine.start(), load_text(model))
         self._host.read_with(text)
@@ -112,11 +112,11 @@ def build_echo(settings: EngineSettings, text: TextModel, clock: Clock) -> EchoE
     )
 
 
-def build_engine(settings: InferenceSettings, model_dir: Path, clock: Clock) -> EngineClient:
+def build_engine(settings: InferenceSettings, model_dir: Path, clock: Clock, revision: str = "") -> EngineClient:
     """The real engine, not started yet."""
     engine = settings.engine
     return EngineClient(
-        engine_launcher(engine, model_dir, settings.model.cache_dir),
+        engine_launcher(engine, model_dir, settings.model.cache_dir, nodes=settings.nodes, revision=revision),
         clock,
         patience_of(settings.watchdog),
         most_sequences=engine.max_sequences + engine.max_waiting_sequences,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from meshkit.clock import Clock
 from meshkit.coalescing import Coalescer, Outbox, Piece
+from meshkit.errors import BackendDown
 from services.inference.answer import Answer, PositionScores, prompt_scores
 from services.inference.engine.messages import FinishReason, PromptScored, TokenDrawn
 from services.inference.engine_port import Engine, SequenceStream
@@ -52,6 +53,7 @@ class _Marks:
     first_drawn_at: float | None = None
     last_drawn_at: float = 0.0
     first_sent_at: float | None = None
+    sent_token_count: int = 0
     queue_s: float = 0.0
     prefill_s: float = 0.0
     cached_prompt_token_count: int = 0
@@ -83,7 +85,7 @@ class Generation:
         self._marks = _Marks(arrived_at=arrived_at)
 
     async def events(self) -> AsyncGenerator[Started | Piece | Ended, None]:
-        """Raises Overloaded or NotReady before the first event, BackendDown or Internal later."""
+        """Raises Overloaded or NotReady before the first event, BackendDown (with what was sent) or Internal later."""
         streams: list[SequenceStream] = []
         drawing: list[asyncio.Task[None]] = []
         try:
@@ -96,6 +98,8 @@ class Generation:
                 for piece in batch:
                     self._mark_sent(piece)
                     yield piece
+        except BackendDown as problem:
+            raise BackendDown(problem.cause, sent_token_count=self._marks.sent_token_count) from problem
         finally:
             for stream in streams:
                 stream.close()
@@ -159,6 +163,7 @@ class Generation:
             marks.cached_prompt_token_count = drawn.cached_prompt_tokens
 
     def _mark_sent(self, piece: Piece) -> None:
+        self._marks.sent_token_count += piece.token_count
         if self._marks.first_sent_at is None and piece.token_count:
             self._marks.first_sent_at = self._clock.now()
 

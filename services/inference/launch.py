@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.inference.engine.options import EngineOptions, as_arguments
 from services.inference.engine_process import EngineProcess, spawn
+from services.inference.nodes_settings import NodesSettings
 from services.inference.settings import EngineSettings
 
 ENGINE_MODULE = "services.inference.engine"
@@ -17,7 +18,12 @@ _AUTO_RANKS = 2
 
 
 def engine_launcher(
-    settings: EngineSettings, model_dir: Path, cache_dir: Path
+    settings: EngineSettings,
+    model_dir: Path,
+    cache_dir: Path,
+    *,
+    nodes: NodesSettings | None = None,
+    revision: str = "",
 ) -> Callable[[], Awaitable[EngineProcess]]:
     """What starts one engine life each time it is called."""
 
@@ -26,24 +32,36 @@ def engine_launcher(
             sys.executable,
             "-m",
             ENGINE_MODULE,
-            *as_arguments(engine_options(settings, model_dir, cache_dir, fd=fd)),
+            *as_arguments(engine_options(settings, model_dir, cache_dir, fd=fd, nodes=nodes, revision=revision)),
         ]
 
     return lambda: spawn(command)
 
 
-def engine_options(settings: EngineSettings, model_dir: Path, cache_dir: Path, *, fd: int) -> EngineOptions:
+def engine_options(
+    settings: EngineSettings,
+    model_dir: Path,
+    cache_dir: Path,
+    *,
+    fd: int,
+    nodes: NodesSettings | None = None,
+    revision: str = "",
+) -> EngineOptions:
     """The engine's options with every `auto` decided."""
     device = choose_device(settings.device)
     parts = gpu_count() if device == "cuda" else len(os.sched_getaffinity(0))
+    nodes = nodes or NodesSettings()
+    auto_size = nodes.count if nodes.count > 1 else choose_rank_count(parts, attention_head_count(model_dir))
     return EngineOptions(
         fd=fd,
         model_dir=model_dir,
-        tensor_parallel_size=settings.tensor_parallel_size or choose_rank_count(parts, attention_head_count(model_dir)),
+        tensor_parallel_size=settings.tensor_parallel_size or auto_size,
         dtype=choose_dtype(settings.dtype, device),
         quantization="int8" if settings.dtype == "int8" else "none",
         device=device,
         kv_tokens=settings.kv_tokens,
+        memory_share=settings.memory_share,
+        context_tokens=settings.context_tokens,
         max_sequences=settings.max_sequences,
         step_tokens=settings.step_tokens,
         ageing_s=settings.ageing_s,
@@ -53,6 +71,13 @@ def engine_options(settings: EngineSettings, model_dir: Path, cache_dir: Path, *
         threads=settings.threads_per_rank,
         cache_dir=cache_dir,
         parent_pid=os.getpid(),
+        nodes=nodes.count,
+        node_rank=nodes.rank,
+        revision=revision,
+        listen=str(nodes.listen_address),
+        secret_file=nodes.secret_file or Path(),
+        join_timeout_s=nodes.join_timeout_s,
+        node_silence_s=nodes.silence_s,
     )
 
 

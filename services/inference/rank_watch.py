@@ -1,16 +1,16 @@
-"""Signs of life of processes that are not all our children: their end, told by the kernel, and their processor time."""
+"""Signs of life of processes that are not all our children: their end, their processor time, who is stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_UTIME_FIELD, _STIME_FIELD = 11, 12
-"""Positions behind the command's closing parenthesis in /proc/PID/stat (proc(5), fields 14 and 15)."""
+_STATE_FIELD, _UTIME_FIELD, _STIME_FIELD = 0, 11, 12
+"""Positions behind the command's closing parenthesis in /proc/PID/stat (proc(5), fields 3, 14 and 15)."""
 
 
 class RankWatch:
@@ -23,6 +23,7 @@ class RankWatch:
         self._alive = set(range(len(self._pids)))
         self._first_death: asyncio.Future[int] = self._loop.create_future()
         self._all_dead = asyncio.Event()
+        self.first_dead: int | None = None
         try:
             for rank, pid in enumerate(self._pids):
                 self._watch(rank, pid)
@@ -40,8 +41,11 @@ class RankWatch:
 
     def cpu_s(self) -> Mapping[int, float]:
         """Processor seconds used by each living rank, from /proc."""
-        found = ((rank, _read_cpu_s(self._pids[rank])) for rank in self._alive)
-        return {rank: used_s for rank, used_s in found if used_s is not None}
+        return {rank: _cpu_s(stat) for rank, stat in self._stats()}
+
+    def stopped(self) -> frozenset[int]:
+        """Ranks that are not being run because somebody stopped or traces them."""
+        return frozenset(rank for rank, stat in self._stats() if stat[_STATE_FIELD] in "tT")
 
     def kill(self) -> None:
         """SIGKILL to each rank that still lives."""
@@ -57,6 +61,13 @@ class RankWatch:
             self._forget(rank)
         self._first_death.cancel()
 
+    def _stats(self) -> Iterator[tuple[int, list[str]]]:
+        for rank in self._alive:
+            try:
+                yield rank, Path(f"/proc/{self._pids[rank]}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+
     def _watch(self, rank: int, pid: int) -> None:
         try:
             pidfd = os.pidfd_open(pid)
@@ -69,6 +80,8 @@ class RankWatch:
     def _died(self, rank: int) -> None:
         self._forget(rank)
         self._alive.discard(rank)
+        if self.first_dead is None:
+            self.first_dead = rank
         if not self._first_death.done():
             self._first_death.set_result(rank)
         if not self._alive:
@@ -80,9 +93,5 @@ class RankWatch:
             os.close(pidfd)
 
 
-def _read_cpu_s(pid: int) -> float | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[_UTIME_FIELD]) + int(fields[_STIME_FIELD])) / _TICKS_PER_S
+def _cpu_s(stat: list[str]) -> float:
+    return (int(stat[_UTIME_FIELD]) + int(stat[_STIME_FIELD])) / _TICKS_PER_S

@@ -95,6 +95,7 @@ class InferenceServicer(InferenceServiceServicer):
             eos_token_ids=text.eos_token_ids,
             engine_version=self._engine_version,
             quantisation_loss=facts.quantisation_loss,
+            kv_total_tokens=facts.kv_total_tokens,
         )
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: Any) -> pb.GetLoadResponse:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from meshkit.settings import IdentitySettings, ServerSettings, ServiceSettings, require
 from services.inference.engine.limits import LONGEST_BATCHING_WINDOW_S
+from services.inference.nodes_settings import NodesSettings
 
 ENGINE_KINDS = ("deepspeed", "echo")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -33,7 +34,8 @@ class EngineSettings:
     kind: str = "deepspeed"
     """deepspeed, or echo: a test double that answers with the prompt."""
     tensor_parallel_size: int = 0
-    """Ranks that share the weights; 0: two where there are two cores or GPUs, else one."""
+    """Ranks that share the weights; 0: two where there are two cores or GPUs, else one. Over several hosts (`nodes`) it
+    counts all of them; 0: one on each host."""
     device: str = "auto"
     """auto, cpu or cuda."""
     dtype: str = "auto"
@@ -43,9 +45,13 @@ class EngineSettings:
     """0: an even share of the cores."""
     context_tokens: int = 0
     """Most tokens of prompt and answer together; 0: as much as the model and the KV cache allow."""
-    kv_tokens: int = 16384
-    """Tokens whose keys and values fit in the cache, over all sequences."""
-    max_sequences: int = 16
+    kv_tokens: int = 0
+    """Tokens whose keys and values fit in the cache, over all sequences; 0: as many as memory_share holds, and no more
+    than max_sequences contexts."""
+    memory_share: float = 0.0
+    """For kv_tokens 0. On a processor the part of what is available beside the weights; on a GPU the part of its
+    memory that weights, activations and cache fill together. 0: 0.25 on a processor, 0.9 on a GPU."""
+    max_sequences: int = 64
     """Most sequences in one step."""
     max_waiting_sequences: int = 256
     """Sequences that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
@@ -70,10 +76,12 @@ class EngineSettings:
         require(self.dtype in DTYPES, f"engine.dtype must be one of {', '.join(DTYPES)}")
         require(self.device in ("auto", "cpu", "cuda"), "engine.device must be one of auto, cpu, cuda")
         require(self.dtype != "int8" or self.device != "cuda", "engine.dtype int8 is for engine.device cpu")
-        for name in ("kv_tokens", "max_sequences", "step_tokens"):
+        for name in ("max_sequences", "step_tokens"):
             require(getattr(self, name) > 0, f"engine.{name} must be over 0")
         for name in ("tensor_parallel_size", "threads_per_rank", "context_tokens", "max_waiting_sequences"):
             require(getattr(self, name) >= 0, f"engine.{name} must not be negative")
+        require(self.kv_tokens >= 0, "engine.kv_tokens must not be negative")
+        require(0 <= self.memory_share <= 0.95, "engine.memory_share must be in [0, 0.95]")
         require(self.step_tokens >= self.max_sequences, "engine.step_tokens must not be under engine.max_sequences")
         require(self.ageing_s > 0, "engine.ageing_s must be over 0")
         require(
@@ -134,9 +142,24 @@ class InferenceSettings(ServiceSettings):
     engine: EngineSettings = field(default_factory=EngineSettings)
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
+    nodes: NodesSettings = field(default_factory=NodesSettings)
 
     def __post_init__(self) -> None:
+        self._require_equal_nodes()
         require(bool(self.model.source) or self.engine.kind == "echo", "model.source is empty: name a model to serve")
+
+    def _require_equal_nodes(self) -> None:
+        count, ranks = self.nodes.count, self.engine.tensor_parallel_size
+        require(count == 1 or self.engine.kind != "echo", "nodes.count must be 1 for engine.kind echo")
+        require(
+            ranks % count == 0,
+            f"engine.tensor_parallel_size counts the ranks of all hosts: {ranks} can't be shared evenly by {count}, "
+            "the nodes.count",
+        )
+        require(
+            count == 1 or self.nodes.join_timeout_s < self.watchdog.start_timeout_s,
+            "nodes.join_timeout_s must be under watchdog.start_timeout_s, which covers the wait for other hosts too",
+        )
 
     @property
     def model_name(self) -> str:

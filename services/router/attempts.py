@@ -94,7 +94,8 @@ class Attempts:
         if isinstance(error, BackendDown):
             self._picker.failed(instance)
         if job.has_sent:
-            raise BackendDown(f"{error.message}; {job.token_count} tokens had been sent") from error
+            cause = error.cause if isinstance(error, BackendDown) else error.message
+            raise BackendDown(cause, sent_token_count=job.token_count) from error
         if job.attempt_count >= self._max_attempts or not self._budget.spend():
             raise error
         job.tried.add(instance.id)

@@ -37,7 +37,7 @@ class EngineUnderTest:
 
     def __init__(self, model_dir: Path, environment: Mapping[str, str] | None = None, **changes: Any) -> None:
         ours, theirs = socket.socketpair()
-        changes = {"cache_dir": CACHE_DIR, "kv_tokens": 2048, "threads": 1, **changes}
+        changes = {"cache_dir": CACHE_DIR, "kv_tokens": 2048, "context_tokens": 2048, "threads": 1, **changes}
         options = EngineOptions(fd=theirs.fileno(), model_dir=model_dir, **changes)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.inference.engine", *as_arguments(options)],

@@ -1,8 +1,8 @@
 """An engine process without a model: `python -m tests.support.fake_engine FD [START]`. It echoes, and fails when told.
 
-START is `ready`, `fatal` (says Fatal), `dies` (exits before Ready) or `never` (never becomes ready). A prompt whose
-first token is one of the constants makes it fail in that way. Rank 1 is an idle process that tests may kill. Each first
-token of a prompt is a block of its prefix cache.
+START is `ready`, `fatal` (says Fatal), `dies` (exits before Ready), `never` (never becomes ready), `stops` (itself
+before Ready) or `stops rank 1`. A prompt whose first token is one of the constants makes it fail in that way. Rank 1 is
+an idle process that tests may kill. Each first token of a prompt is a block of its prefix cache.
 """
 
 import os
@@ -33,7 +33,7 @@ from services.inference.engine.messages import (
 )
 from services.inference.engine.transport import BlockingChannel, EndOfStream
 
-DIE, HANG, REFUSE, STOP_ITSELF = 1, 2, 3, 4
+DIE, HANG, REFUSE, STOP_ITSELF, GIVE_UP = 1, 2, 3, 4, 6
 STEP_S = 0.002
 HEARTBEAT_S = 0.5
 KV_TOKENS = 4096
@@ -73,6 +73,9 @@ class FakeEngine:
     def _add(self, message: AddSequence) -> None:
         first = message.prompt_ids[0]
         if first == DIE:
+            os._exit(9)
+        if first == GIVE_UP:
+            self._channel.write(Fatal(problem="memory ran out", advice="Lower something."))
             os._exit(9)
         if first == HANG:
             time.sleep(3600)
@@ -122,6 +125,10 @@ def main(fd: int, start: str) -> int:
     if start == "never":
         time.sleep(3600)
     rank_1 = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], stdin=subprocess.DEVNULL)
+    channel.write(Progress(stage="pretending", rank_pids=[os.getpid(), rank_1.pid]))
+    if start.startswith("stops"):
+        os.kill(rank_1.pid if start == "stops rank 1" else os.getpid(), signal.SIGSTOP)
+        time.sleep(3600)
     channel.write(_ready([os.getpid(), rank_1.pid]))
     try:
         FakeEngine(channel).run()

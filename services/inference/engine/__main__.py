@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import NoReturn
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     from services.inference.engine.options import parse
     from services.inference.engine.ranks import die_with_parent
 
@@ -26,8 +27,8 @@ def main(arguments: list[str]) -> int:
         lead(options)
     from services.inference.engine.follower import follow
 
-    return follow(options)
+    follow(options)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from services.inference.engine.kv_cache import KvCache
 from services.inference.engine.step_input import StepInput
@@ -22,9 +22,11 @@ class UnsupportedAttention(Exception):
 
 
 def register() -> None:
-    """Make `attn_implementation=NAME` known to transformers."""
+    """Make `attn_implementation=NAME` known to transformers.
+
+    No mask function goes with it: the models then make no mask, which would cost a wait for the device in each step.
+    """
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
 
 
 def attend(

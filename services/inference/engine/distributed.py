@@ -1,7 +1,8 @@
 """How ranks add up their partial results: DeepSpeed's shared-memory all-reduce, or gloo where it can't be had.
 
 DeepSpeed compiles the all-reduce at first use. It reads LOCAL_SIZE (a world size that differs crashes it) and names its
-segments under /dev/shm after MASTER_ADDR and MASTER_PORT, which are only a name here: ranks meet through a file.
+segments under /dev/shm after MASTER_ADDR and MASTER_PORT, which are only a name here: ranks of one host meet through a
+file, those of several through `nodes/meeting.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.inference.engine.nodes import meeting
+from services.inference.engine.options import EngineOptions
+from services.inference.models.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,21 +28,39 @@ _SHM_FOLDER = Path("/dev/shm")
 _TIMEOUT = timedelta(seconds=120)
 
 
-def prepare_environment(rank: int, size: int, rendezvous: str, *, device: str, cache_dir: Path, threads: int) -> None:
-    """Set what torch, gloo and DeepSpeed read from the environment; before any of them is imported."""
+def prepare_environment(options: EngineOptions, threads: int) -> None:
+    """Set what torch, gloo, NCCL and DeepSpeed read from the environment; before any of them is imported."""
     os.environ.update(
-        RANK=str(rank),
-        WORLD_SIZE=str(size),
-        LOCAL_RANK=str(rank),
-        LOCAL_SIZE=str(size),
+        RANK=str(options.rank),
+        WORLD_SIZE=str(options.tensor_parallel_size),
+        LOCAL_RANK=str(options.local_rank),
+        LOCAL_SIZE=str(options.local_size),
         MASTER_ADDR="mesh",
-        MASTER_PORT=Path(rendezvous).name or "0",
-        GLOO_SOCKET_IFNAME="lo",
+        MASTER_PORT=Path(options.rendezvous).name or "0",
         OMP_NUM_THREADS=str(threads),
-        DS_ACCELERATOR=device,
-        TORCH_EXTENSIONS_DIR=str(cache_dir / "torch_extensions"),
+        DS_ACCELERATOR=options.device,
+        TORCH_EXTENSIONS_DIR=str(options.cache_dir.absolute() / "torch_extensions"),
         HF_HUB_OFFLINE="1",
     )
+    if options.nodes == 1:
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    else:
+        meeting.use_interface(options.interface)
+
+
+def use_device(options: EngineOptions) -> torch.device:
+    """Where this rank computes: on a GPU host its own, which is also made the default. Raises ModelError."""
+    import torch
+
+    if options.device != "cuda":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if options.local_rank >= count:
+        problem = f"{options.local_size} ranks on this host need as many GPUs; torch {torch.__version__} sees {count}"
+        raise ModelError(problem, 'Set engine.tensor_parallel_size, or engine.device = "cpu".')
+    device = torch.device("cuda", options.local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def why_not_shm(size: int) -> str | None:
@@ -53,18 +76,21 @@ def why_not_shm(size: int) -> str | None:
     return None
 
 
-def join(rank: int, size: int, rendezvous: str, all_reduce: str) -> None:
+def join(options: EngineOptions, all_reduce: str) -> None:
     """Meet the other ranks; returns when all are there."""
     import deepspeed
     import torch.distributed
 
+    rank, size, backend = options.rank, options.tensor_parallel_size, "nccl" if all_reduce == "nccl" else "gloo"
     if all_reduce != "shm":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if options.rendezvous.startswith(meeting.SCHEME):
+        meeting.meet(rank, size, options.rendezvous, backend, store_fd=options.store_fd, timeout=_TIMEOUT)
     deepspeed.init_distributed(
-        dist_backend="nccl" if all_reduce == "nccl" else "gloo",
+        dist_backend=backend,
         verbose=False,
         timeout=_TIMEOUT,
-        init_method=f"file://{rendezvous}",
+        init_method=f"file://{options.rendezvous}",
         rank=rank,
         world_size=size,
     )
@@ -78,6 +104,23 @@ def all_reduce(part: torch.Tensor) -> None:
     import deepspeed.comm
 
     deepspeed.comm.inference_all_reduce(part)
+
+
+def make_gather(device: torch.device) -> Callable[[torch.Tensor, list[torch.Tensor]], None]:
+    """A function that fills the list on rank 0 with the parts of all ranks, all on the CPU; the others pass none."""
+    import torch
+    import torch.distributed
+
+    def gather(part: torch.Tensor, parts: list[torch.Tensor]) -> None:
+        if device.type == "cpu":
+            torch.distributed.gather(part, parts or None, dst=0)
+            return
+        arrived = [torch.empty_like(into, device=device) for into in parts]
+        torch.distributed.gather(part.to(device), arrived or None, dst=0)
+        for into, there in zip(parts, arrived, strict=True):
+            into.copy_(there)
+
+    return gather
 
 
 def all_agree(is_so: bool) -> bool:

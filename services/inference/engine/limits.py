@@ -18,6 +18,7 @@ class Limits:
     step_tokens: int  # tokens through the model in one step; at least max_sequences
     logit_rows: int  # rows of logits in one step; at least max_sequences + 1
     vocabulary_size: int
+    context_tokens: int = 2**31 - 1  # the longest sequence, prompt and output together
     ageing_s: float = 5.0  # waiting for this long is worth a step of priority
     most_preemptions: int = 3  # a sequence that was pushed out so often stays until its end
     batching_window_s: float = 0.0  # while nothing runs, the first to come waits this long for company
@@ -48,6 +49,8 @@ def check_request(request: AddSequence, limits: Limits, pool: BlockPool) -> None
     if request.stopping.max_tokens < 1:
         raise Rejected("max_tokens is below 1")
     most_tokens = len(request.prompt_ids) + request.stopping.max_tokens
+    if most_tokens > limits.context_tokens:
+        raise Rejected(f"{most_tokens} tokens of prompt and output exceed the context of {limits.context_tokens}")
     if not pool.could_ever_hold(most_tokens):
         held = pool.block_count * BLOCK_TOKENS
         raise Rejected(f"{most_tokens} tokens of prompt and output exceed the KV cache of {held} tokens")

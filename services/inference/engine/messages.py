@@ -84,6 +84,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
     stage: str
     fraction: float = 0.0
+    rank_pids: list[int] = []  # as soon as they are known, rank 0 first
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):

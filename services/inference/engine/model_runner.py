@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from services.inference.engine.kv_cache import KvCache
 from services.inference.engine.plan import StepPlan
@@ -21,6 +21,14 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> Rows:
+        logits_Rv = self.logits(plan)
+        if whole_rows := rows_to_read(plan):
+            self._board.own_columns(plan.logit_count)[whole_rows] = logits_Rv[whole_rows].float().cpu()
+        return gather_rows(plan, logits_Rv, self._board, reduce_in_torch)
+
+    @torch.inference_mode()
+    def logits(self, plan: StepPlan) -> Tensor:
+        """This rank's columns [R, v], on the device and in the model's number type; nothing waits for them here."""
         step = StepInput(plan, self._device)
         output = self._model(
             input_ids=step.token_ids_T[None],
@@ -30,7 +38,5 @@ class ModelRunner:
             step=step,
             kv_cache=self._kv_cache,
         )
-        logits_Rv = output.logits[0]
-        if whole_rows := rows_to_read(plan):
-            self._board.own_columns(plan.logit_count)[whole_rows] = logits_Rv[whole_rows].float().cpu()
-        return gather_rows(plan, logits_Rv, self._board, reduce_in_torch)
+        logits_Rv: Tensor = output.logits[0]
+        return logits_Rv

@@ -17,8 +17,10 @@ class EngineOptions:
     dtype: str = "float32"  # of what is loaded
     quantization: str = "none"  # or "int8": of what is multiplied
     device: str = "cpu"
-    kv_tokens: int = 16384
-    max_sequences: int = 16
+    kv_tokens: int = 0  # 0: as many as the share of the memory holds
+    memory_share: float = 0.0  # 0: see `pool_size`
+    context_tokens: int = 0  # of the longest sequence; 0: the model's
+    max_sequences: int = 64
     step_tokens: int = 512
     ageing_s: float = 5.0
     batching_window_s: float = 0.0
@@ -29,8 +31,27 @@ class EngineOptions:
     cache_dir: Path = Path(".cache")
     rank: int = 0
     board_fd: int = -1
-    rendezvous: str = ""
+    rendezvous: str = ""  # a file's path; with several nodes tcp://HOST:PORT
     parent_pid: int = 0
+    nodes: int = 1  # hosts that share the model, as many ranks on each
+    node_rank: int = 0
+    revision: str = ""  # of the weights
+    listen: str = ""  # on node 0: HOST:PORT where the others come in
+    secret_file: Path = Path()
+    join_timeout_s: float = 300.0
+    node_silence_s: float = 3.0
+    interface: str = ""  # over which ranks on other nodes are reached
+    store_fd: int = -1  # on rank 0: a listening socket for torch's store
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on each node."""
+        return self.tensor_parallel_size // self.nodes
+
+    @property
+    def local_rank(self) -> int:
+        """Number among the ranks of this node: which GPU, which share of the cores."""
+        return self.rank % self.local_size
 
     @property
     def logit_rows(self) -> int:

@@ -63,9 +63,17 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
     """Rank 0 to the others: the model is checked, all-reduce and kernels are chosen; meet and load."""
 
     all_reduce: str
+    kv_tokens: int  # of the KV cache, the same on all ranks
+    context_tokens: int  # of the longest sequence
     kernels: str = ""  # path of the compiled kernels; empty: the model's stock definition runs
     no_kernels: str = ""  # why there are none
     sample_ids: list[int] = []  # the text on which a quantised model's loss is measured
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True, tag="room"):
+    """A rank to rank 0, before it loads: its memory holds this many tokens' keys and values."""
+
+    kv_tokens: int
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
@@ -73,3 +81,4 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
 
 
 ToRank = StepPlan | Join
+FromRank = Room | Loaded

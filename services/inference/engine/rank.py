@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.inference.engine import distributed
+from services.inference.engine.available import give_back_freed
 from services.inference.engine.options import EngineOptions
 from services.inference.engine.plan import Join
 
@@ -20,24 +22,18 @@ if TYPE_CHECKING:
 
 
 def prepare(options: EngineOptions) -> None:
-    """Set the environment, then import what is heavy."""
+    """Set the environment, then import what is heavy. Raises ModelError where there is no device for this rank."""
     threads = thread_count(options)
-    distributed.prepare_environment(
-        options.rank,
-        options.tensor_parallel_size,
-        options.rendezvous,
-        device=options.device,
-        cache_dir=options.cache_dir.absolute(),
-        threads=threads,
-    )
+    distributed.prepare_environment(options, threads)
     import torch
 
     torch.set_num_threads(threads)
+    distributed.use_device(options)
 
 
 def thread_count(options: EngineOptions) -> int:
     """Threads of one rank."""
-    return options.threads or max(1, len(os.sched_getaffinity(0)) // options.tensor_parallel_size)
+    return options.threads or max(1, len(os.sched_getaffinity(0)) // options.local_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +70,20 @@ class Rank:
 
     def make_runner(self, join: Join) -> Prepared:
         """Meet the other ranks, keep this rank's share, and wrap it as a Runner. Raises ModelError."""
+        options = replace(self.options, kv_tokens=join.kv_tokens, context_tokens=join.context_tokens)
+        prepared = replace(self, options=options)._make_runner(join)
+        give_back_freed()
+        return prepared
+
+    def _make_runner(self, join: Join) -> Prepared:
         import torch
 
         from services.inference.engine.loading import shard
 
         options, size = self.options, self.options.tensor_parallel_size
-        device = torch.device(options.device, options.rank) if options.device == "cuda" else torch.device("cpu")
+        device = distributed.use_device(options)
         if size > 1:
-            distributed.join(options.rank, size, options.rendezvous, join.all_reduce)
+            distributed.join(options, join.all_reduce)
         model = shard(self.model, getattr(torch, options.dtype), options.rank, size).to(device)
         if not join.kernels:
             return self._stock(model, device, join.no_kernels)
@@ -100,22 +102,31 @@ class Rank:
 
     def _lean_model(self, model: Any, join: Join) -> LeanModel | str:
         """The fast path if every rank can take it and it is right, else why not; all ranks come to the same answer."""
+        from services.inference.engine.kernels.build import NoKernels
         from services.inference.engine.kernels.native import Kernels
         from services.inference.engine.lean import verify
         from services.inference.engine.lean.adopt import NotLean, adopt
 
-        lean, reason = None, "another rank's share of the model is not known to the fast path"
+        lean, reason = None, "another rank can't take the fast path; the log of its host says why"
         try:
-            kernels = Kernels(Path(join.kernels), thread_count(self.options))
-            lean = adopt(model, kernels, distributed.all_reduce, position_count=self.options.kv_tokens)
-        except NotLean as problem:
+            kernels = Kernels(self._kernels(join), thread_count(self.options))
+            positions = max(self.options.context_tokens, verify.TOKENS)
+            lean = adopt(model, kernels, distributed.all_reduce, position_count=positions)
+        except (NotLean, NoKernels) as problem:
             reason = str(problem)
+            print(f"without the fast path: {reason}", file=sys.stderr)
         if not self._all_agree(lean is not None) or lean is None:
             return reason
         difference = verify.difference(lean, model, self.vocabulary_size)
         if self._all_agree(difference <= verify.MOST_DIFFERENCE):
             return lean
         return f"its results are {difference:.1e} away from those of the model's own definition"
+
+    def _kernels(self, join: Join) -> Path:
+        """Node 0 has built its own before; another node's processor and compiler may be others."""
+        from services.inference.engine.kernels.build import build
+
+        return Path(join.kernels) if self.options.node_rank == 0 else build(self.options.cache_dir.absolute())
 
     def _all_agree(self, is_so: bool) -> bool:
         return is_so if self.options.tensor_parallel_size == 1 else distributed.all_agree(is_so)
@@ -124,7 +135,7 @@ class Rank:
         import torch
 
         from services.inference.engine.lean import verify
-        from services.inference.engine.lean.adopt import quantised
+        from services.inference.engine.lean.int8 import quantised
         from services.inference.engine.lean.runner import LeanRunner
 
         board = self._board(torch.device("cpu"))
@@ -140,6 +151,11 @@ class Rank:
         from services.inference.engine.vocabulary import SharedBoard, open_board
 
         options, size = self.options, self.options.tensor_parallel_size
+        if options.nodes > 1:
+            from services.inference.engine.nodes.gathered import GatheredLogits
+
+            gather = distributed.make_gather(device)
+            return GatheredLogits(gather, options.logit_rows, self.vocabulary_size, rank=options.rank, size=size)
         if size == 1:
             return SharedBoard.alone(options.logit_rows, self.vocabulary_size)
         fence = distributed.make_fence(device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from services.inference.engine.blocks import BLOCK_TOKENS
+from services.inference.engine.moving import moved, moved_together
 from services.inference.engine.packed import pack_plan
 from services.inference.engine.plan import Chunk, StepPlan
 
@@ -42,14 +43,14 @@ class StepInput:
     def __init__(self, plan: StepPlan, device: torch.device) -> None:
         self._device = device
         packed = pack_plan(plan)
-        self.token_ids_T = torch.from_numpy(packed.token_ids_T).to(device)
-        self.positions_T = torch.from_numpy(packed.positions_T).to(device)
-        self.slots_T = torch.from_numpy(packed.slots_T).to(device)
-        self.logit_index_R = torch.from_numpy(packed.logit_index_R).to(device)
         pairs = list(zip(packed.begins.tolist(), plan.chunks, strict=False))
         self.prompts = [Prompt(begin=begin, chunk=chunk) for begin, chunk in pairs if len(chunk.token_ids) > 1]
         self._singles = [chunk for chunk in plan.chunks if len(chunk.token_ids) == 1]
-        self.singles_B = self._tensor([begin for begin, chunk in pairs if len(chunk.token_ids) == 1])
+        arrays = (packed.token_ids_T, packed.positions_T, packed.slots_T, packed.logit_index_R)
+        singles_B = _tensor([begin for begin, chunk in pairs if len(chunk.token_ids) == 1])
+        self.token_ids_T, self.positions_T, self.slots_T, self.logit_index_R, self.singles_B = moved_together(
+            [*map(torch.from_numpy, arrays), singles_B], device
+        )
         self._single_views: dict[int | None, View] = {}
         self._prompt_views: dict[tuple[int | None, int], View] = {}
 
@@ -69,14 +70,15 @@ class StepInput:
     def _make_single_view(self, window: int | None) -> View:
         seen = [_slots(chunk, _first_seen(chunk.start, window), chunk.end) for chunk in self._singles]
         longest = max(len(slots) for slots in seen)
-        slots_BL = self._tensor([slots + [0] * (longest - len(slots)) for slots in seen])
-        lengths_B = self._tensor([len(slots) for slots in seen])
+        # What is masked must still be numbers: a slot that nobody has written yet may hold anything.
+        slots_BL = moved(_tensor([slots + slots[-1:] * (longest - len(slots)) for slots in seen]), self._device)
+        lengths_B = moved(_tensor([len(slots) for slots in seen]), self._device)
         mask_BL = torch.arange(longest, device=self._device) < lengths_B[:, None]
         return View(slots=slots_BL, mask=mask_BL[:, None, None, :])
 
     def _make_prompt_view(self, chunk: Chunk, window: int | None) -> View:
         first = _first_seen(chunk.start, window)
-        slots_L = self._tensor(_slots(chunk, first, chunk.end))
+        slots_L = moved(_tensor(_slots(chunk, first, chunk.end)), self._device)
         if first == chunk.start and (window is None or len(chunk.token_ids) <= window):
             return View(slots=slots_L, mask=None)
         queries = torch.arange(chunk.start, chunk.end, device=self._device)[:, None]
@@ -86,8 +88,9 @@ class StepInput:
             mask_QL &= keys > queries - window
         return View(slots=slots_L, mask=mask_QL)
 
-    def _tensor(self, values: list[int] | list[list[int]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+
+def _tensor(values: list[int] | list[list[int]]) -> Tensor:
+    return torch.tensor(values, dtype=torch.long)
 
 
 def _first_seen(position: int, window: int | None) -> int:

@@ -1,8 +1,8 @@
-"""How engine messages travel: msgpack frames behind a 4-byte big-endian length, over a Unix socket pair.
+"""How engine messages travel: msgpack frames behind a 4-byte big-endian length, over a Unix socket pair or TCP.
 
-`BlockingChannel` is the engine's end (and rank 0's line to the other ranks), `StreamChannel` the RPC process's end.
-Both bound the size of a frame, so that a corrupt length can't ask for gigabytes. `EndOfStream` means that the peer has
-gone; a bad frame is a `BadFrame` and the channel is of no further use.
+`BlockingChannel` is the engine's end (and rank 0's line to other ranks and nodes), `StreamChannel` the asyncio end, in
+the RPC process and on other nodes. Both bound the size of a frame, so that a corrupt length can't ask for gigabytes.
+`EndOfStream` means that the peer has gone; a bad frame is a `BadFrame` and the channel is of no further use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import threading
+import time
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -60,16 +62,28 @@ class BlockingChannel(Generic[Sent, Received]):
         sock.setblocking(True)
         self._socket = sock
         self._codec: _Codec[Received] = _Codec(received, max_frame_bytes)
+        self._is_writing = threading.Lock()
 
     def write(self, message: Sent) -> None:
-        try:
-            self._socket.sendall(self._codec.frame(message))
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise EndOfStream from error
+        """Threads may write side by side."""
+        with self._is_writing:
+            self._send(message)
 
-    def read(self) -> Received:
-        length = self._codec.length(self._exactly(_LENGTH_BYTES))
-        return self._codec.message(self._exactly(length))
+    def write_if_free(self, message: Sent, wait_s: float = 0.0) -> bool:
+        """Write unless another thread is writing for longer than `wait_s`; False if so."""
+        if not self._is_writing.acquire(timeout=wait_s):
+            return False
+        try:
+            self._send(message)
+        finally:
+            self._is_writing.release()
+        return True
+
+    def read(self, within_s: float | None = None) -> Received:
+        """The next message; raises TimeoutError where it isn't whole within that time."""
+        until = None if within_s is None else time.monotonic() + within_s
+        length = self._codec.length(self._exactly(_LENGTH_BYTES, until))
+        return self._codec.message(self._exactly(length, until))
 
     def is_readable(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` for a frame or the end of the stream; 0 only looks."""
@@ -80,13 +94,21 @@ class BlockingChannel(Generic[Sent, Received]):
     def close(self) -> None:
         self._socket.close()
 
-    def _exactly(self, count: int) -> bytearray:
+    def _send(self, message: Sent) -> None:
+        try:
+            self._socket.sendall(self._codec.frame(message))
+        except OSError as error:
+            raise EndOfStream from error
+
+    def _exactly(self, count: int, until: float | None) -> bytearray:
         buffer = bytearray(count)
         view, filled = memoryview(buffer), 0
         while filled < count:
+            if until is not None and not self.is_readable(max(0.0, until - time.monotonic())):
+                raise TimeoutError
             try:
                 got = self._socket.recv_into(view[filled:])
-            except ConnectionResetError as error:
+            except OSError as error:
                 raise EndOfStream from error
             if got == 0:
                 raise EndOfStream
@@ -112,21 +134,21 @@ class StreamChannel(Generic[Sent, Received]):
         try:
             length = self._codec.length(await self._reader.readexactly(_LENGTH_BYTES))
             return self._codec.message(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except (asyncio.IncompleteReadError, OSError) as error:
             raise EndOfStream from error
 
     async def write(self, message: Sent) -> None:
         try:
             self._writer.write(self._codec.frame(message))
             await self._writer.drain()
-        except ConnectionError as error:
+        except OSError as error:
             raise EndOfStream from error
 
     async def close(self) -> None:
         self._writer.close()
         try:
             await self._writer.wait_closed()
-        except ConnectionError:
+        except OSError:
             pass
 
 

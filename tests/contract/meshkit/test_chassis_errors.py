@@ -39,6 +39,8 @@ STATUS_TABLE = [
     (errors.QuotaExceeded("used up", subject="tenant:a"), "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", "QuotaFailure"),
     (errors.NotReady("loading"), "UNAVAILABLE", "NOT_READY", ""),
     (errors.BackendDown("engine is gone"), "UNAVAILABLE", "BACKEND_DOWN", ""),
+    (errors.BackendDown("engine is gone", sent_token_count=0), "UNAVAILABLE", "BACKEND_DOWN", ""),
+    (errors.BackendDown("engine is gone", sent_token_count=7), "UNAVAILABLE", "BACKEND_DOWN", ""),
     (errors.WrongState("not paused"), "FAILED_PRECONDITION", "WRONG_STATE", ""),
     (errors.Conflict("changed meanwhile"), "ABORTED", "CONFLICT", ""),
     (errors.DeadlineExceeded("too slow"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", ""),

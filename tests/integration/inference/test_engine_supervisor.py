@@ -11,8 +11,10 @@ import pytest
 
 from meshkit.errors import BackendDown, Internal, NotReady
 from services.inference.engine_client import EngineClient
-from tests.support.fake_engine import DIE, HANG, REFUSE, STOP_ITSELF
+from tests.support.fake_engine import DIE, GIVE_UP, HANG, REFUSE, STOP_ITSELF
 from tests.support.inference_engines import PATIENCE, drain, fake_client, spec
+
+SEEN_WITHIN_S = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -76,6 +78,58 @@ async def test_engine_that_dies_or_hangs_on_a_sequence_is_replaced(way: int) -> 
         await ready_again(client)
         assert not any(is_alive(pid) for pid in before)
         assert (await drain(client.open(spec(5))))[1] == "stop"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+async def test_rank_that_is_stopped_while_the_engine_idles_is_seen_and_replaced(rank: int) -> None:
+    async with started(fake_client()) as client:
+        before = rank_pids(client)
+        readiness: list[bool] = []
+        client.on_readiness(readiness.append)
+        os.kill(before[rank], signal.SIGSTOP)
+        async with asyncio.timeout(SEEN_WITHIN_S):
+            while client.is_ready:
+                await client.load_changed()
+        await ready_again(client)
+        assert readiness == [False, True]
+        assert not any(is_alive(pid) for pid in before)
+
+
+async def test_rank_that_is_stopped_for_a_moment_is_left_alone() -> None:
+    async with started(fake_client()) as client:
+        os.kill(rank_pids(client)[1], signal.SIGSTOP)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE.silence_s / 2):
+                while client.is_ready:
+                    await client.load_changed()
+        os.kill(rank_pids(client)[1], signal.SIGCONT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE.silence_s):
+                while client.is_ready:
+                    await client.load_changed()
+        assert client.is_ready and client.load().generation == 1
+
+
+@pytest.mark.parametrize("start", ["stops", "stops rank 1"])
+async def test_rank_that_is_stopped_before_ready_costs_the_first_start_another_try(start: str) -> None:
+    async with started(fake_client(start, "ready")) as client:
+        assert (await drain(client.open(spec(5))))[1] == "stop"
+
+
+async def test_first_start_that_hangs_each_time_is_an_error_in_the_end() -> None:
+    client = fake_client("stops")
+    async with asyncio.timeout(30):
+        with pytest.raises(BackendDown, match="rank 0 has hung: it has been stopped"):
+            await client.start()
+        await client.close()
+
+
+async def test_what_the_engine_says_before_it_dies_is_the_reason_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with started(fake_client()) as client:
+        with pytest.raises(BackendDown):
+            await drain(client.open(spec(GIVE_UP)))
+        await ready_again(client)
+    assert any("memory ran out. Lower something." in str(vars(record)) for record in caplog.records)
 
 
 async def test_one_sequence_given_up_by_the_engine_harms_no_other() -> None:

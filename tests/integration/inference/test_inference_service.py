@@ -87,6 +87,7 @@ async def test_service_serves_several_streams_and_frees_all(channel: grpc.aio.Ch
     info = await stub.GetModelInfo(pb.GetModelInfoRequest())
     assert (info.model, info.context_tokens, info.architecture) == ("tiny", CONTEXT_TOKENS, "Qwen2ForCausalLM")
     assert info.revision and info.template_digest
+    assert info.kv_total_tokens == (await stub.GetLoad(pb.GetLoadRequest())).load.kv_total_tokens == 2048
 
     alone, finished = await answer(stub, ask())
     assert alone and finished.finish_reason == common_pb2.FINISH_REASON_LENGTH

@@ -25,7 +25,7 @@ from services.inference.engine.messages import (
     Stopping,
 )
 from tests.support.engine_process import EngineStopped, EngineUnderTest
-from tests.support.tiny_model import Family, make_tiny_model
+from tests.support.tiny_model import CONTEXT_TOKENS, Family, make_tiny_model
 
 PROMPT_LENGTHS = (3, 40, 1, 17, 90)
 DRAWN = 16
@@ -186,6 +186,33 @@ def test_checkpoint_cut_short_is_fatal_with_advice(tmp_path: Path) -> None:
         fatal = engine.started()
         assert isinstance(fatal, Fatal) and "truncated" in fatal.problem and fatal.advice
         assert engine.process.wait(GONE_WITHIN_S) == 1
+
+
+@pytest.mark.parametrize(("size", "sequences", "expected"), [(1, 4, 4 * CONTEXT_TOKENS), (2, 3, 3 * CONTEXT_TOKENS)])
+def test_cache_without_a_size_holds_every_sequence_s_context_where_memory_allows(
+    checkpoint: Path, size: int, sequences: int, expected: int
+) -> None:
+    with EngineUnderTest(
+        checkpoint, tensor_parallel_size=size, kv_tokens=0, context_tokens=0, max_sequences=sequences
+    ) as engine:
+        ready = engine.ready()
+        assert (ready.kv_total_tokens, ready.context_tokens) == (expected, CONTEXT_TOKENS)
+        assert engine.generate(requests())[1] == plain_greedy(checkpoint)[1]
+
+
+def test_sequence_beyond_the_context_fails_alone_however_large_the_cache(checkpoint: Path) -> None:
+    with EngineUnderTest(checkpoint, kv_tokens=0, context_tokens=0) as engine:
+        engine.ready()
+        engine.channel.write(greedy(1, [9] * CONTEXT_TOKENS, 1))
+        failed = next_but_heartbeats(engine)
+        assert isinstance(failed, SequenceFailed) and "the context of 512" in failed.problem
+        assert len(engine.generate([greedy(2, [9], 4)])[2]) == 4
+
+
+def test_share_of_memory_that_holds_no_context_is_fatal_with_advice(checkpoint: Path) -> None:
+    with EngineUnderTest(checkpoint, kv_tokens=0, memory_share=1e-9) as engine:
+        fatal = engine.started()
+        assert isinstance(fatal, Fatal) and "may need 2048" in fatal.problem and "memory_share" in fatal.advice
 
 
 def test_kv_cache_larger_than_memory_is_fatal_with_advice(checkpoint: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,11 @@ from services.inference.engine.blocks import BLOCK_TOKENS
 from services.inference.engine.kernels import build
 from services.inference.engine.kernels.build import NoKernels
 from services.inference.engine.kernels.native import Chunks, Heads, Kernels
+from services.inference.engine.lean.dense import DenseAttention, DenseFeed, DenseProduct
+from services.inference.engine.lean.int8 import Int8Attention, Int8Feed, Int8Product
+from services.inference.engine.lean.model import LayerCache, Norm, Rotary
+from services.inference.engine.lean.runner import step_of
+from services.inference.engine.plan import Chunk, StepPlan
 from tests.support.engine_process import CACHE_DIR
 from tests.support.real import missing
 
@@ -186,3 +193,64 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "kernels").write_text("a file where a folder should be")
     with pytest.raises(NoKernels, match="could not be written"):
         build.build(tmp_path)
+
+
+@pytest.mark.parametrize("heads", [Heads(query=4, key_value=2, dim=16), Heads(query=0, key_value=0, dim=16)])
+@pytest.mark.parametrize("has_head_norms", [True, False])
+def test_attention_half_in_one_call_equals_its_kernels_one_by_one(
+    kernels: Kernels, heads: Heads, has_head_norms: bool
+) -> None:
+    torch.manual_seed(7)
+    hidden, tokens = 96, 5
+    width = (heads.query + 2 * heads.key_value) * heads.dim
+    qkv, output = torch.randn(width, hidden), torch.randn(hidden, heads.query * heads.dim)
+    dense = DenseAttention(
+        kernels=kernels,
+        norm=Norm(weight_E=torch.rand(hidden), epsilon=1e-5),
+        heads=heads,
+        rotary=Rotary(cosine_PD=torch.rand(40, heads.dim), sine_PD=torch.rand(40, heads.dim)),
+        head_norms=(Norm(weight_E=torch.rand(16), epsilon=1e-6),) * 2 if has_head_norms else None,
+        window=3,
+        scaling=0.25,
+        query_key_value=DenseProduct(((qkv, torch.randn(width)),)),
+        output=DenseProduct(((output, None),)),
+    )
+    one_by_one: Any = dense
+    if heads.query:
+        weights = Int8Product(kernels, kernels.pack_int8(qkv), dense.query_key_value.parts[0][1])
+        one_by_one = replace(
+            dense, query_key_value=weights, output=Int8Product(kernels, kernels.pack_int8(output), None)
+        )
+    plan = StepPlan(
+        step=0, chunks=[Chunk(sequence_id=1, token_ids=[1] * tokens, start=0, block_ids=[1], logit_count=1)]
+    )
+    x, delta = torch.randn(tokens, hidden), torch.randn(tokens, hidden)
+    results = []
+    for half in (Int8Attention(dense), one_by_one):
+        stream, cache = x.clone(), LayerCache(2, heads)
+        cache.keys.zero_(), cache.values.zero_()
+        results.append((half(stream, delta, step_of(plan), cache), stream, cache.keys, cache.values))
+
+    for fused, single in zip(*results, strict=True):
+        assert torch.equal(fused, single)
+
+
+def test_feed_half_in_one_call_equals_its_kernels_one_by_one(kernels: Kernels) -> None:
+    torch.manual_seed(8)
+    hidden, inner = 96, 160
+    gate_up, down = torch.randn(2 * inner, hidden), torch.randn(hidden, inner)
+    dense = DenseFeed(
+        kernels=kernels,
+        norm=Norm(weight_E=torch.rand(hidden), epsilon=1e-5),
+        gate_up=DenseProduct(((gate_up[:inner], None), (gate_up[inner:], None))),
+        activation="silu",
+        down=DenseProduct(((down, None),)),
+    )
+    one_by_one: Any = replace(
+        dense,
+        gate_up=Int8Product(kernels, kernels.pack_int8(gate_up), None),
+        down=Int8Product(kernels, kernels.pack_int8(down), None),
+    )
+    x = torch.randn(4, hidden)
+
+    assert torch.equal(Int8Feed(dense)(x.clone(), None), one_by_one(x.clone(), None))

@@ -8,11 +8,11 @@ import pytest
 
 from meshkit.clock import Clock, SystemClock
 from meshkit.coalescing import Piece
-from meshkit.errors import Conflict, NotReady
+from meshkit.errors import BackendDown, Conflict, NotReady
 from meshkit.telemetry import names
 from meshkit.testing import FakeClock
 from services.inference.echo_engine import EchoEngine
-from services.inference.engine_port import SequenceSpec, SequenceStream
+from services.inference.engine_port import SequenceEvent, SequenceSpec, SequenceStream
 from services.inference.generation import Ended, Started
 from services.inference.metrics import EngineCollector
 from services.inference.model_host import ModelHost
@@ -210,6 +210,41 @@ async def test_drain_gives_up_what_runs_after_its_timeout() -> None:
     assert await host.running.drain(timeout_s=0.02) == 1
     with pytest.raises(NotReady, match="draining"):
         await reading
+
+
+class EngineThatDies(EchoEngine):
+    """Breaks every stream after this many tokens."""
+
+    lifetime_tokens = 3
+
+    def open(self, spec: SequenceSpec) -> SequenceStream:
+        return StreamThatBreaks(super().open(spec), self.lifetime_tokens)
+
+
+class StreamThatBreaks:
+    def __init__(self, stream: SequenceStream, token_count: int) -> None:
+        self._stream, self._left = stream, token_count
+
+    async def next_event(self) -> SequenceEvent:
+        if self._left == 0:
+            raise BackendDown("the engine stopped")
+        self._left -= 1
+        return await self._stream.next_event()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+@pytest.mark.parametrize("answer_count", [1, 2])
+async def test_a_stream_that_breaks_says_how_many_tokens_were_sent(answer_count: int) -> None:
+    engine = EngineThatDies(SystemClock(), vocabulary_size=257, eos_token_id=256, tokens_per_s=500.0)
+    host = await host_of(engine)
+    request, sent = ask("hello", sampling=SamplingWish(n=answer_count)), 0
+    with pytest.raises(BackendDown, match=r"the engine stopped; \d+ tokens had been sent") as broken:
+        async for event in host.generate(request, SystemClock().now()):
+            sent += event.token_count if isinstance(event, Piece) else 0
+    assert broken.value.sent_token_count == sent
+    assert engine.load().load.running_count == 0
 
 
 async def test_scraped_load_is_the_engines_and_empty_before_there_is_one() -> None:

@@ -23,7 +23,8 @@ def test_port_stays_when_another_server_setting_is_given() -> None:
     [
         ({}, "model.source"),
         ({"ENGINE__KIND": "magic"}, "engine.kind"),
-        ({"ENGINE__KIND": "echo", "ENGINE__KV_TOKENS": "0"}, "engine.kv_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__KV_TOKENS": "-1"}, "engine.kv_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__MEMORY_SHARE": "1.0"}, "engine.memory_share"),
         ({"ENGINE__KIND": "echo", "ENGINE__STEP_TOKENS": "8"}, "engine.step_tokens"),
         ({"ENGINE__KIND": "echo", "ENGINE__AGEING_S": "0"}, "engine.ageing_s"),
         ({"ENGINE__KIND": "echo", "ENGINE__BATCHING_WINDOW_S": "0.06"}, "engine.batching_window_s"),
@@ -76,7 +77,10 @@ def test_engine_command_line_says_what_the_settings_say(tmp_path: Path) -> None:
         ENGINE__DEVICE="cpu",
         ENGINE__BATCHING_WINDOW_S="0.02",
         ENGINE__PREFIX_CACHE="off",
+        ENGINE__MEMORY_SHARE="0.5",
+        ENGINE__CONTEXT_TOKENS="256",
     )
     options = parse(as_arguments(engine_options(settings.engine, tmp_path, tmp_path, fd=7)))
     assert (options.fd, options.kv_tokens, options.tensor_parallel_size, options.dtype) == (7, 512, 3, "float32")
+    assert (options.memory_share, options.context_tokens, options.max_sequences) == (0.5, 256, 64)
     assert (options.batching_window_s, options.prefix_cache, options.output_reserve_tokens) == (0.02, "off", 0)

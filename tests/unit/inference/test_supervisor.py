@@ -40,6 +40,9 @@ class LivingRanks:
     def cpu_s(self) -> Mapping[int, float]:
         return {0: asyncio.get_running_loop().time()}
 
+    def stopped(self) -> frozenset[int]:
+        return frozenset()
+
 
 class FakeProcess:
     """Says READY, then whatever is put into `said`; raises what it is given to raise."""

@@ -38,6 +38,13 @@ def test_sequence_that_could_never_fit_is_rejected_alone() -> None:
     assert scheduler.load().waiting_count == 0
 
 
+def test_sequence_longer_than_the_context_is_rejected_though_the_cache_could_hold_it() -> None:
+    scheduler = make_scheduler(blocks=64, context_tokens=20)
+    scheduler.add(request(1, [9] * 15, max_tokens=5), seed=0, now=0.0)
+    with pytest.raises(Rejected, match="exceed the context of 20"):
+        scheduler.add(request(2, [9] * 15, max_tokens=6), seed=0, now=0.0)
+
+
 @pytest.mark.parametrize("prompt", [[], [400], [-1]])
 def test_prompt_that_is_not_made_of_the_models_tokens_is_rejected(prompt: list[int]) -> None:
     with pytest.raises(Rejected):

@@ -14,6 +14,12 @@ import torch
 from torch import Tensor
 
 from services.inference.engine.candidates import Layout
+from services.inference.engine.kernels.structures import (
+    NativeAttentionHalf,
+    NativeFeedHalf,
+    NativeProduct,
+    NativeStep,
+)
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, list[type]] = {
@@ -23,6 +29,8 @@ _SIGNATURES: dict[str, list[type]] = {
     "mesh_attend": [_P, _P, _I, _I, _I, _P, _P, _I, _P, _P, _P, _P, _I, _F],
     "mesh_rms_norm": [_P, _P, _P, _F, _I, _I, _P],
     "mesh_gate": [_P, _I, _I, ctypes.c_int, _P],
+    "mesh_attention_half": [_P, _P, _P, _P, _P, _P, _P],
+    "mesh_feed_half": [_P, _I, _P, _P, _P],
     "mesh_reduce": [_P, _I, _I, _I, _I, _P, _P, _P, _P, _P, _P],
     "mesh_set_threads": [ctypes.c_int],
 }
@@ -88,6 +96,29 @@ class Kernels:
         )  # fmt: skip
         return y_TN
 
+    def attention_half(
+        self, half: NativeAttentionHalf, step: NativeStep, keys: Tensor, values: Tensor, x_TE: Tensor,
+        delta_TE: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """x grows by delta; gives what this rank's heads add to it, [T, E]."""
+        part_TE = torch.empty_like(x_TE)
+        self._library.mesh_attention_half(
+            ctypes.addressof(half),
+            ctypes.addressof(step),
+            _at(keys),
+            _at(values),
+            _at(x_TE),
+            _at(delta_TE),
+            _at(part_TE),
+        )
+        return part_TE
+
+    def feed_half(self, half: NativeFeedHalf, x_TE: Tensor, delta_TE: Tensor | None) -> Tensor:
+        """x grows by delta; gives what this rank's share of the feed adds to it, [T, E]."""
+        part_TE = torch.empty_like(x_TE)
+        self._library.mesh_feed_half(ctypes.addressof(half), x_TE.shape[0], _at(x_TE), _at(delta_TE), _at(part_TE))
+        return part_TE
+
     def rms_norm(
         self, x_TE: Tensor, weight_E: Tensor, epsilon: float, *, delta_TE: Tensor | None = None, in_place: bool = False
     ) -> Tensor:
@@ -147,6 +178,17 @@ class Kernels:
             _at(words_W), _at(ids_W), _at(rests_W),
         )  # fmt: skip
         return words_W
+
+
+def native_product(weight: Int8Weight, bias_N: Tensor | None) -> NativeProduct:
+    return NativeProduct(_at(weight.packed), _at(weight.scales), _at(bias_N), weight.output_count, weight.input_count)
+
+
+def native_step(positions_T: Tensor, slots_T: Tensor, chunks: Chunks) -> NativeStep:
+    return NativeStep(
+        positions_T.shape[0], _at(positions_T), _at(slots_T), chunks.starts.shape[0], _at(chunks.begins),
+        _at(chunks.starts), _at(chunks.tables), _at(chunks.table_begins),
+    )  # fmt: skip
 
 
 def _at(tensor: Tensor | None) -> int | None:

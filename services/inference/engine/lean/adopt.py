@@ -7,14 +7,13 @@ stock definition runs instead.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.inference.engine.kernels.native import GATE_KINDS, Heads, Kernels
-from services.inference.engine.lean.linear import Dense, Linear, quantise
+from services.inference.engine.lean.dense import DenseAttention, DenseFeed, DenseProduct
 from services.inference.engine.lean.model import AllReduce, Layer, LeanModel, Norm, Rotary
 
 MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
@@ -36,52 +35,47 @@ def adopt(model: Any, kernels: Kernels, all_reduce: AllReduce, *, position_count
         kernels=kernels,
         all_reduce=all_reduce,
         embed=stack.embed_tokens,
-        layers=tuple(_layer(layer, config, rotary) for layer in stack.layers),
+        layers=tuple(_layer(layer, config, rotary, kernels) for layer in stack.layers),
         final_norm=_norm(stack.norm),
         head=_dense(model.get_output_embeddings()),
     )
 
 
-def quantised(model: LeanModel) -> LeanModel:
-    """The same model with 8-bit weights in all its products."""
-
-    def smaller(linear: Linear) -> Linear:
-        return quantise(cast(Dense, linear), model.kernels)
-
-    layers = tuple(
-        replace(
-            layer,
-            query_key_value=smaller(layer.query_key_value),
-            attention_output=smaller(layer.attention_output),
-            gate_up=smaller(layer.gate_up),
-            down=smaller(layer.down),
-        )
-        for layer in model.layers
-    )
-    return replace(model, layers=layers, head=smaller(model.head))
-
-
-def _layer(layer: Any, config: Any, rotary: dict[str | None, Rotary]) -> Layer:
+def _layer(layer: Any, config: Any, rotary: dict[str | None, Rotary], kernels: Kernels) -> Layer:
     attention, feed = layer.self_attn, layer.mlp
     has_outer_norms = hasattr(layer, "pre_feedforward_layernorm")
-    dim = int(attention.head_dim)
+    feed_norm = layer.pre_feedforward_layernorm if has_outer_norms else layer.post_attention_layernorm
+    half = _attention(attention, _norm(layer.input_layernorm), config, rotary, kernels)
     return Layer(
-        heads=_heads(attention, dim),
-        rotary=rotary.get(getattr(attention, "layer_type", None)) or rotary[None],
-        window=_window(attention, config),
-        scaling=float(attention.scaling),
-        attention_norm=_norm(layer.input_layernorm),
-        head_norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if hasattr(attention, "q_norm") else None,
-        query_key_value=_dense(attention.q_proj, attention.k_proj, attention.v_proj),
-        attention_output=_dense(attention.o_proj),
+        heads=half.heads,
+        attention=half,
         sums_attention=_is_summed(attention.o_proj),
         attention_output_norm=_norm(layer.post_attention_layernorm) if has_outer_norms else None,
-        feed_norm=_norm(layer.pre_feedforward_layernorm if has_outer_norms else layer.post_attention_layernorm),
-        gate_up=_dense(feed.gate_proj, feed.up_proj),
-        activation=_activation(config),
-        down=_dense(feed.down_proj),
+        feed=DenseFeed(
+            kernels=kernels,
+            norm=_norm(feed_norm),
+            gate_up=_dense(feed.gate_proj, feed.up_proj),
+            activation=_activation(config),
+            down=_dense(feed.down_proj),
+        ),
         sums_feed=_is_summed(feed.down_proj),
         feed_output_norm=_norm(layer.post_feedforward_layernorm) if has_outer_norms else None,
+    )
+
+
+def _attention(
+    attention: Any, norm: Norm, config: Any, rotary: dict[str | None, Rotary], kernels: Kernels
+) -> DenseAttention:
+    return DenseAttention(
+        kernels=kernels,
+        norm=norm,
+        heads=_heads(attention, int(attention.head_dim)),
+        rotary=rotary.get(getattr(attention, "layer_type", None)) or rotary[None],
+        head_norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if hasattr(attention, "q_norm") else None,
+        window=_window(attention, config),
+        scaling=float(attention.scaling),
+        query_key_value=_dense(attention.q_proj, attention.k_proj, attention.v_proj),
+        output=_dense(attention.o_proj),
     )
 
 
@@ -117,7 +111,7 @@ def _norm(module: Any) -> Norm:
     return Norm(weight_E=weight_E + 1.0 if type(module).__name__.startswith("Gemma") else weight_E, epsilon=epsilon)
 
 
-def _dense(*modules: Any) -> Dense:
+def _dense(*modules: Any) -> DenseProduct:
     parts = []
     for module in modules:
         weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
@@ -126,7 +120,7 @@ def _dense(*modules: Any) -> Dense:
         if bias is not None and _is_summed(module):
             raise NotLean("a bias behind a sum over ranks")
         parts.append((weight, bias))
-    return Dense(tuple(parts))
+    return DenseProduct(tuple(parts))
 
 
 def _is_summed(module: Any) -> bool:

@@ -18,7 +18,7 @@ from services.inference.engine.lean.runner import LeanRunner, step_of
 from services.inference.engine.plan import Chunk, StepPlan
 from services.inference.engine.step_input import StepInput
 
-_TOKENS = 24  # more than one block
+TOKENS = 24  # more than one block
 MOST_DIFFERENCE = 1e-3  # relative; sums in another order give 1e-6, a wrong formula 1e-1
 _PIECE = 2 * BLOCK_TOKENS
 
@@ -29,16 +29,16 @@ def difference(lean: LeanModel, stock: Any, vocabulary_size: int) -> float:
 
     All ranks must call it; NaN where a result is not a number.
     """
-    token_ids = [(7919 * i + 11) % vocabulary_size for i in range(_TOKENS)]
+    token_ids = [(7919 * i + 11) % vocabulary_size for i in range(TOKENS)]
     plan = _plan(token_ids, 0, len(token_ids))
     expected_TE = stock.model(
         input_ids=torch.tensor([token_ids]),
-        position_ids=torch.arange(_TOKENS)[None],
+        position_ids=torch.arange(TOKENS)[None],
         use_cache=False,
         step=StepInput(plan, torch.device("cpu")),
-        kv_cache=KvCache(blocks_for(_TOKENS)),
+        kv_cache=KvCache(blocks_for(TOKENS)),
     ).last_hidden_state[0]
-    caches = [LayerCache(blocks_for(_TOKENS), layer.heads) for layer in lean.layers]
+    caches = [LayerCache(blocks_for(TOKENS), layer.heads) for layer in lean.layers]
     return float((lean.hidden(step_of(plan), caches) - expected_TE).norm() / expected_TE.norm())
 
 

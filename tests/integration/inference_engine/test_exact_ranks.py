@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,40 +18,27 @@ FAMILIES: list[Family] = ["qwen2", "qwen3", "llama", "mistral", "gemma3"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def expected(folder: Path) -> dict[str, dict[int, list[int]]]:
-    """By family; what plain generation draws."""
-    drawn = {}
+    """A checkpoint of each family."""
+    folder = tmp_path_factory.mktemp("families")
     for family in FAMILIES:
-        model = AutoModelForCausalLM.from_pretrained(make_tiny_model(folder / family, family))
-        drawn[family] = arrivals.plain_greedy(model, arrivals.fifty_requests())
-    return drawn
+        make_tiny_model(folder / family, family)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def drawn(folder: Path, expected: object) -> Iterator[dict[str, dict[int, list[int]]]]:
-    """By "checkpoint path"; what two ranks draw."""
+def drawn(folder: Path) -> two_ranks.Drawn:
     try:
-        kernels = build(CACHE_DIR)
+        build(CACHE_DIR)
     except NoKernels as reason:
         missing(f"kernels: {reason}")
-    ranks = two_ranks.start([folder / family for family in FAMILIES], kernels, folder)
-    try:
-        yield ranks.drawn()
-    finally:
-        ranks.kill()
+    return two_ranks.draw(folder)
 
 
-@pytest.mark.parametrize("path", ["stock", "lean"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fifty_prompts_arriving_at_random_at_two_ranks_equal_plain_generate_token_for_token(
-    folder: Path,
-    expected: dict[str, dict[int, list[int]]],
-    drawn: dict[str, dict[int, list[int]]],
-    family: Family,
-    path: str,
+    folder: Path, drawn: two_ranks.Drawn, family: Family
 ) -> None:
-    assert drawn[f"{folder / family} {path}"] == expected[family]
+    reference = AutoModelForCausalLM.from_pretrained(folder / family, attn_implementation="eager")
+    expected = arrivals.plain_greedy(reference, arrivals.fifty_requests())
+    for path in ("stock", "lean"):
+        assert drawn[f"{family} {path}"] == expected

@@ -1,4 +1,4 @@
-"""Two ranks that run the fifty requests on one checkpoint after the other, on both paths: `start` them, `drawn` tells.
+"""Two ranks that run the fifty requests on one checkpoint after the other, on both paths: `draw` starts them.
 
 As a program it is one of the ranks. They meet as an engine's ranks do; rank 0 schedules and sends plans to rank 1.
 """
@@ -10,54 +10,58 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from services.inference.engine.plan import Join, StepPlan
+import msgspec
+
+from services.inference.engine.options import EngineOptions, as_arguments, parse
+from services.inference.engine.plan import StepPlan
 from services.inference.engine.transport import BlockingChannel
 from tests.support.engine_process import CACHE_DIR, PATIENCE_S, ROOT
 
-_NEXT = Join(all_reduce="")  # in place of a plan: on to the next model
-_LOGIT_ROWS, _BLOCKS = 96, 24
+_BLOCKS = 24
+
+Drawn = dict[str, dict[int, list[int]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
-    """Two running processes."""
+class _Next(msgspec.Struct, frozen=True, tag="next"):
+    """In place of a plan: on to the next runner."""
 
-    processes: list[subprocess.Popen[str]]
 
-    def drawn(self) -> dict[str, dict[int, list[int]]]:
-        """By checkpoint and path ("/tmp/qwen2 lean"), what each sequence drew."""
-        output, _ = self.processes[0].communicate(timeout=2 * PATIENCE_S)
-        assert self.processes[0].returncode == 0 and self.processes[1].wait(PATIENCE_S) == 0
-        return {name: {int(i): ids for i, ids in drawn.items()} for name, drawn in json.loads(output).items()}
-
-    def kill(self) -> None:
-        for process in self.processes:
+def draw(folder: Path) -> Drawn:
+    """What each sequence draws, by checkpoint in `folder` and path, as "qwen2 lean"."""
+    processes = _start(folder)
+    try:
+        output, _ = processes[0].communicate(timeout=2 * PATIENCE_S)
+        assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
             process.kill()
             process.wait(PATIENCE_S)
+    return {name: {int(i): ids for i, ids in drawn.items()} for name, drawn in json.loads(output).items()}
 
 
-def start(checkpoints: list[Path], kernels: Path | None, folder: Path) -> Ranks:
-    """`folder` is where they meet."""
-    lines, board = socket.socketpair(), os.memfd_create("logits", 0)
-    processes = []
-    for rank, line in enumerate(lines):
-        arguments = [rank, line.fileno(), board, folder / "meet", kernels or "", *checkpoints]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", __name__, *map(str, arguments)],
-                pass_fds=[line.fileno(), board],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+def _start(folder: Path) -> list[subprocess.Popen[str]]:
+    board, processes = os.memfd_create("logits", 0), []
+    for rank, line in enumerate(socket.socketpair()):
+        options = EngineOptions(
+            fd=line.fileno(),
+            model_dir=folder,
+            tensor_parallel_size=2,
+            threads=1,
+            cache_dir=CACHE_DIR,
+            rank=rank,
+            board_fd=board,
+            rendezvous=str(folder.with_suffix(".meet")),
         )
+        command = [sys.executable, "-m", __name__, *as_arguments(options)]
+        passed = [line.fileno(), board]
+        processes.append(subprocess.Popen(command, pass_fds=passed, cwd=ROOT, stdout=subprocess.PIPE, text=True))
         line.close()
     os.close(board)
-    return Ranks(processes=processes)
+    return processes
 
 
 class _Leading:
@@ -69,54 +73,60 @@ class _Leading:
         return self._runner.run(plan)
 
 
-def _main(rank: int, line_fd: int, board_fd: int, meeting: str, kernels: str, *checkpoints: str) -> None:
-    from services.inference.engine import distributed
-
+def _main(options: EngineOptions) -> None:
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
-    line = BlockingChannel[Any, Any](socket.socket(fileno=line_fd), StepPlan | Join)
-    distributed.prepare_environment(rank, 2, meeting, device="cpu", cache_dir=CACHE_DIR.absolute(), threads=1)
-    import torch
+    from services.inference.engine import distributed
+    from services.inference.engine.rank import prepare
 
-    torch.set_num_threads(1)
-    distributed.join(rank, 2, meeting, "gloo")
+    line = BlockingChannel[Any, Any](socket.socket(fileno=options.fd), StepPlan | _Next)
+    prepare(options)
+    distributed.join(options, "gloo")
     drawn = {}
-    for checkpoint in checkpoints:
-        for path in ["stock", "lean"] if kernels else ["stock"]:
-            runner = _make_runner(Path(checkpoint), rank, board_fd, kernels if path == "lean" else "")
-            if rank == 0:
-                drawn[f"{checkpoint} {path}"] = _lead(_Leading(runner, line))
-                line.write(_NEXT)
-            else:
-                _follow(runner, line)
-    if rank == 0:
-        json.dump(drawn, results)
+    for name, runner in _runners(options):
+        if options.rank == 0:
+            drawn[name] = _lead(_Leading(runner, line))
+            line.write(_Next())
+        else:
+            _follow(runner, line)
+    json.dump(drawn, results)
     results.close()
 
 
-def _make_runner(checkpoint: Path, rank: int, board_fd: int, kernels: str) -> Any:
+def _runners(options: EngineOptions) -> Iterator[tuple[str, Any]]:
     import torch
 
     from services.inference.engine import distributed
+    from services.inference.engine.kernels.build import build
     from services.inference.engine.kernels.native import Kernels
     from services.inference.engine.kv_cache import KvCache
     from services.inference.engine.lean.adopt import adopt
     from services.inference.engine.lean.runner import LeanRunner
-    from services.inference.engine.loading import load_whole_model, shard
     from services.inference.engine.model_runner import ModelRunner
-    from services.inference.engine.vocabulary import board_bytes, open_board
     from tests.support.tiny_model import CONTEXT_TOKENS
+
+    kernels = Kernels(build(CACHE_DIR), 1)
+    for checkpoint in sorted(options.model_dir.iterdir()):
+        model, board = _share(checkpoint, options)
+        yield f"{checkpoint.name} stock", ModelRunner(model, KvCache(_BLOCKS), torch.device("cpu"), board)
+        lean = adopt(model, kernels, distributed.all_reduce, position_count=CONTEXT_TOKENS)
+        yield f"{checkpoint.name} lean", LeanRunner(lean, _BLOCKS, board)
+
+
+def _share(checkpoint: Path, options: EngineOptions) -> tuple[Any, Any]:
+    """This rank's part of the model, and the board that it shares with the other."""
+    import torch
+
+    from services.inference.engine import distributed
+    from services.inference.engine.loading import load_whole_model, shard
+    from services.inference.engine.vocabulary import board_bytes, open_board
 
     model: Any = load_whole_model(checkpoint, torch.float32)
     vocabulary_size = model.get_output_embeddings().weight.shape[0]
-    os.ftruncate(board_fd, board_bytes(_LOGIT_ROWS, vocabulary_size, 2))
-    model = shard(model, torch.float32, rank, 2)
+    os.ftruncate(options.board_fd, board_bytes(options.logit_rows, vocabulary_size, 2))
     fence = distributed.make_fence(torch.device("cpu"))
-    board = open_board(board_fd, _LOGIT_ROWS, vocabulary_size, rank, 2, fence)
-    if not kernels:
-        return ModelRunner(model, KvCache(_BLOCKS), torch.device("cpu"), board)
-    lean = adopt(model, Kernels(Path(kernels), 1), distributed.all_reduce, position_count=CONTEXT_TOKENS)
-    return LeanRunner(lean, _BLOCKS, board)
+    board = open_board(options.board_fd, options.logit_rows, vocabulary_size, options.rank, 2, fence)
+    return shard(model, torch.float32, options.rank, 2), board
 
 
 def _lead(runner: _Leading) -> dict[int, list[int]]:
@@ -127,7 +137,8 @@ def _lead(runner: _Leading) -> dict[int, list[int]]:
     scheduler = make_scheduler(blocks=_BLOCKS, max_sequences=16, step_tokens=64)
     requests = fifty_requests()
     transcript = run_arrivals(runner, requests, scheduler)
-    assert scheduler.load().preemption_count > 0
+    load = scheduler.load()
+    assert load.preemption_count > 0 and load.cached_prompt_token_count >= 300
     return {message.sequence_id: transcript.ids(message.sequence_id) for message in requests}
 
 
@@ -137,4 +148,4 @@ def _follow(runner: Any, line: BlockingChannel[Any, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+    _main(parse(sys.argv[1:]))

@@ -121,6 +121,7 @@ def build_engine(settings: InferenceSettings, model_dir: Path, clock: Clock, rev
         patience_of(settings.watchdog),
         most_sequences=engine.max_sequences + engine.max_waiting_sequences,
         retry_after_s=engine.retry_after_s,
+        requeue_s=engine.requeue_s,
     )
 
 

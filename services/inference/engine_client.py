@@ -27,6 +27,7 @@ from services.inference.kv_events import KvEventLog
 from services.inference.sequences import Sequences
 from services.inference.supervisor import Patience, Supervisor
 
+_STOPPING = "this instance is stopping"
 _STOPPED = "the engine stopped and is being started again"
 
 
@@ -41,9 +42,12 @@ class EngineClient:
         *,
         most_sequences: int,
         retry_after_s: float = 1.0,
+        requeue_s: float = 0.0,
     ) -> None:
         self._supervisor = Supervisor(launch, self, clock, patience)
-        self._sequences = Sequences(most=most_sequences, retry_after_s=retry_after_s)
+        self._sequences = Sequences(
+            most=most_sequences, retry_after_s=retry_after_s, requeue_s=requeue_s, now=clock.now
+        )
         self._flushes = Flushes()
         self.kv_events = KvEventLog(wall_s=clock.wall())
         self._send: Callable[[ToEngine], None] | None = None
@@ -83,7 +87,8 @@ class EngineClient:
 
     async def close(self) -> None:
         await self._supervisor.close()
-        self._go_down("this instance is stopping")
+        self._sequences.fail_all(_STOPPING)
+        self._go_down(_STOPPING)
 
     def engine_up(self, ready: Ready, send: Callable[[ToEngine], None]) -> None:
         """For the supervisor: a new life began."""
@@ -91,6 +96,7 @@ class EngineClient:
         fresh = Load(kv_total_tokens=ready.kv_total_tokens)
         generation = self._load.value.generation + 1
         self._load.set(LoadReading(load=fresh, generation=generation, max_running_count=ready.max_running_count))
+        self._sequences.resume(send)
         self._tell(True)
 
     def engine_said(self, message: FromEngine) -> None:
@@ -109,16 +115,16 @@ class EngineClient:
             self._flushes.answer(message)
 
     def engine_down(self) -> None:
-        """For the supervisor: a life is over. Why is no business of callers."""
+        """For the supervisor: a life is over. Why is no business of callers; what may wait for the next one does."""
         self._go_down(_STOPPED)
 
     def _go_down(self, told: str) -> None:
         was_ready, self._send = self.is_ready, None
-        self._sequences.fail_all(told)
+        self._sequences.set_aside(told)
         self._flushes.fail_all(told)
         self.kv_events.clear()
         if was_ready:
-            self._note(Load())
+            self._note(Load(waiting_count=len(self._sequences)))
             self._tell(False)
 
     def _note(self, load: Load) -> None:

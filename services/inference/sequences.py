@@ -1,25 +1,39 @@
-"""The open sequences of one engine life: who gets which event, and how many there may be."""
+"""The open sequences of an engine: who gets which event, how many there may be, and who outlives an engine's life.
+
+When an engine dies, what it had begun to answer ends. A sequence without an event may wait for the next life, once: a
+request that killed an engine must not kill one after the other.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
+import time
 from collections.abc import Callable
 
-from meshkit.errors import BackendDown, DeadlineExceeded, Internal, MeshError, Overloaded
-from services.inference.engine.messages import Abort, AddSequence, SequenceFailed, ToEngine, TokenDrawn
+from meshkit.errors import BackendDown, DeadlineExceeded, Internal, Overloaded
+from services.inference.engine.messages import AddSequence, SequenceFailed, TokenDrawn
 from services.inference.engine_port import SequenceEvent, SequenceSpec
-
-Send = Callable[[ToEngine], None]
-_EVENTS_BESIDE_TOKENS = 2
+from services.inference.queued_stream import QueuedStream, Send
 
 
 class Sequences:
-    """A table of streams. Sequence ids are never used twice, so that a late event of an aborted one meets nobody."""
+    """A table of streams. Sequence ids are never used twice, so that a late event of an aborted one meets nobody.
 
-    def __init__(self, *, most: int, retry_after_s: float) -> None:
+    `requeue_s`: how long a sequence may wait for the next life of the engine; 0: none does.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int,
+        retry_after_s: float,
+        requeue_s: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._most = most
         self._retry_after_s = retry_after_s
+        self._requeue_s = requeue_s
+        self._now = now
         self._streams: dict[int, QueuedStream] = {}
         self._ids = itertools.count(1)
 
@@ -30,10 +44,10 @@ class Sequences:
         """Send the sequence to the engine; raises Overloaded while the table is full."""
         if len(self._streams) >= self._most:
             raise Overloaded(f"{self._most} sequences run or wait here already", retry_after_s=self._retry_after_s)
-        sequence_id = next(self._ids)
-        stream = QueuedStream(sequence_id, spec.stopping.max_tokens, lambda: self._close(sequence_id, send))
-        self._streams[sequence_id] = stream
-        send(_as_message(sequence_id, spec))
+        message = _as_message(next(self._ids), spec)
+        stream = QueuedStream(message, send, self._forget, self._now)
+        self._streams[stream.sequence_id] = stream
+        send(message)
         return stream
 
     def give(self, event: SequenceEvent) -> None:
@@ -51,40 +65,29 @@ class Sequences:
             stream.fail((DeadlineExceeded if is_late else Internal)(f"the engine gave a sequence up: {failed.problem}"))
 
     def fail_all(self, told: str) -> None:
-        """The engine is gone: every stream ends with BackendDown, which tells callers this."""
+        """The engine is gone for good: every stream ends with BackendDown, which tells callers this."""
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(BackendDown(told))
 
-    def _close(self, sequence_id: int, send: Send) -> None:
-        if self._streams.pop(sequence_id, None) is not None:
-            send(Abort(sequence_id=sequence_id))
+    def set_aside(self, told: str) -> None:
+        """The engine is gone: what may wait for the next life does; all else ends as in `fail_all`."""
+        for stream in self._streams.values():
+            if self._requeue_s > 0 and stream.may_wait:
+                stream.wait(self._requeue_s, BackendDown(told))
+        waiting = {stream.sequence_id: stream for stream in self._streams.values() if stream.is_waiting}
+        self._streams = {key: stream for key, stream in self._streams.items() if key not in waiting}
+        self.fail_all(told)
+        self._streams = waiting
 
+    def resume(self, send: Send) -> None:
+        """A new life began: send it what has waited."""
+        for stream in list(self._streams.values()):
+            stream.resume(send)
 
-class QueuedStream:
-    """A SequenceStream fed by the table. Its queue is bounded by the sequence's own `max_tokens`."""
-
-    def __init__(self, sequence_id: int, max_tokens: int, on_close: Callable[[], None]) -> None:
-        self.sequence_id = sequence_id
-        self._events: asyncio.Queue[SequenceEvent | MeshError] = asyncio.Queue(max_tokens + _EVENTS_BESIDE_TOKENS)
-        self._on_close = on_close
-
-    def give(self, event: SequenceEvent) -> None:
-        self._events.put_nowait(event)
-
-    def fail(self, error: MeshError) -> None:
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(error)
-
-    async def next_event(self) -> SequenceEvent:
-        event = await self._events.get()
-        if isinstance(event, MeshError):
-            raise event
-        return event
-
-    def close(self) -> None:
-        self._on_close()
+    def _forget(self, sequence_id: int) -> bool:
+        """False if it was not here any more."""
+        return self._streams.pop(sequence_id, None) is not None
 
 
 def _as_message(sequence_id: int, spec: SequenceSpec) -> AddSequence:

@@ -57,6 +57,9 @@ class EngineSettings:
     """Sequences that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
     retry_after_s: float = 1.0
     """What a refused caller is told to wait."""
+    requeue_s: float = 0.0
+    """How long a request that has no token yet waits, once, for an engine that is being started again. 0: it fails at
+    once, so that a router asks another instance; where there is no other, 30 saves it."""
     step_tokens: int = 512
     """Most tokens computed in one step: the size of a prefill's chunks."""
     ageing_s: float = 5.0
@@ -83,6 +86,7 @@ class EngineSettings:
         require(self.kv_tokens >= 0, "engine.kv_tokens must not be negative")
         require(0 <= self.memory_share <= 0.95, "engine.memory_share must be in [0, 0.95]")
         require(self.step_tokens >= self.max_sequences, "engine.step_tokens must not be under engine.max_sequences")
+        require(self.requeue_s >= 0, "engine.requeue_s must not be negative")
         require(self.ageing_s > 0, "engine.ageing_s must be over 0")
         require(
             0 <= self.batching_window_s <= LONGEST_BATCHING_WINDOW_S,

@@ -34,8 +34,10 @@ def fake_process(*starts: str) -> Callable[[], Awaitable[EngineProcess]]:
     return launch
 
 
-def fake_client(*starts: str, patience: Patience = PATIENCE) -> EngineClient:
-    return EngineClient(fake_process(*starts), SystemClock(), patience, most_sequences=MOST_SEQUENCES)
+def fake_client(*starts: str, patience: Patience = PATIENCE, requeue_s: float = 0.0) -> EngineClient:
+    return EngineClient(
+        fake_process(*starts), SystemClock(), patience, most_sequences=MOST_SEQUENCES, requeue_s=requeue_s
+    )
 
 
 def echo(clock: Clock | None = None, tokens_per_s: float = 0.0) -> EchoEngine:

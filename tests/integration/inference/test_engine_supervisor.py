@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from meshkit.errors import BackendDown, Internal, NotReady
+from services.inference.byte_tokenizer import END_TOKEN_ID
 from services.inference.engine_client import EngineClient
 from tests.support.fake_engine import DIE, GIVE_UP, HANG, REFUSE, STOP_ITSELF
 from tests.support.inference_engines import PATIENCE, drain, fake_client, spec
@@ -130,6 +131,24 @@ async def test_what_the_engine_says_before_it_dies_is_the_reason_in_the_log(capl
             await drain(client.open(spec(GIVE_UP)))
         await ready_again(client)
     assert any("memory ran out. Lower something." in str(vars(record)) for record in caplog.records)
+
+
+async def test_request_without_a_token_is_answered_by_the_next_life_where_it_may_wait() -> None:
+    async with started(fake_client("ready", "dies", "ready", requeue_s=30.0)) as client:
+        os.kill(rank_pids(client)[0], signal.SIGSTOP)
+        stream = client.open(spec(5, 6))
+        kill(0)(client)
+        assert await drain(stream) == ([5, 6, END_TOKEN_ID], "stop")
+        assert client.load().generation == 2
+
+
+async def test_request_that_kills_engines_kills_no_more_than_two() -> None:
+    async with started(fake_client(requeue_s=30.0)) as client:
+        with pytest.raises(BackendDown):
+            await drain(client.open(spec(DIE)))
+        await ready_again(client, generation=3)
+        assert (await drain(client.open(spec(5))))[1] == "stop"
+        assert client.load().generation == 3
 
 
 async def test_one_sequence_given_up_by_the_engine_harms_no_other() -> None:

@@ -118,12 +118,15 @@ async def test_killed_rank_ends_requests_as_unavailable_and_the_service_comes_ba
     stub: Any = InferenceServiceStub(channel)
     responses = aiter(stub.Generate(ask(max_tokens=400)))
     await anext(responses)
+    first = await anext(responses)
+    sent_count = first.delta.token_count
     _rank_1().kill()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         async with asyncio.timeout(5):
-            async for _ in responses:
-                pass
+            async for response in responses:
+                sent_count += response.delta.token_count
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert sent_count and f"; {sent_count} tokens had been sent" in (failure.value.details() or "")
     async with asyncio.timeout(60):
         await _serving(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
         await _serving(channel, health_pb2.HealthCheckResponse.SERVING)

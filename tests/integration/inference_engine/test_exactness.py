@@ -19,6 +19,7 @@ from services.inference.engine.loading import load_whole_model
 from services.inference.engine.model_runner import ModelRunner
 from services.inference.engine.rows import Runner
 from services.inference.engine.vocabulary import SharedBoard
+from tests.integration.inference_engine import arrivals
 from tests.support.engine_process import CACHE_DIR
 from tests.support.real import missing
 from tests.support.tiny_model import CONTEXT_TOKENS, Family, make_tiny_model
@@ -70,27 +71,42 @@ def make_runner(checkpoint: Path, path: str) -> Runner:
     return LeanRunner(lean, 64, board)
 
 
-def test_prompts_of_mixed_length_arriving_together_equal_plain_generate_token_for_token(
-    checkpoint: Path, path: str
-) -> None:
+@pytest.fixture(scope="module")
+def fifty_drawn(checkpoint: Path) -> dict[int, list[int]]:
     reference = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="eager")
-    requests = [request(i, prompt, max_tokens=DRAWN) for i, prompt in enumerate(prompts())]
+    return arrivals.plain_greedy(reference, arrivals.fifty_requests())
 
-    transcript = run_to_end(make_runner(checkpoint, path), requests, make_scheduler())
 
-    for i, prompt in enumerate(prompts()):
-        assert transcript.ids(i) == plain_greedy(reference, prompt)
+def test_fifty_prompts_arriving_at_random_equal_plain_generate_token_for_token(
+    checkpoint: Path, path: str, fifty_drawn: dict[int, list[int]]
+) -> None:
+    """Batched, in chunks, with prefixes found again and sequences pushed out."""
+    scheduler = make_scheduler(blocks=24)
+    transcript = arrivals.run_arrivals(make_runner(checkpoint, path), arrivals.fifty_requests(), scheduler)
+    load = scheduler.load()
+    assert load.preemption_count >= 3 and load.cached_prompt_token_count >= 300
+    assert {i: transcript.ids(i) for i in fifty_drawn} == fifty_drawn
+
+
+def prompts_with_shared_beginnings() -> list[list[int]]:
+    shared = prompts()[4]
+    return [shared, shared[:50], [*shared, 11, 12], *prompts()[1:4], [*shared[:64], *prompts()[1]], shared]
+
+
+@pytest.fixture(scope="module")
+def shared_drawn(checkpoint: Path) -> list[list[int]]:
+    reference = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="eager")
+    return [plain_greedy(reference, prompt) for prompt in prompts_with_shared_beginnings()]
 
 
 @pytest.mark.parametrize("reserve", [None, 2], ids=["whole-reservation", "part-reservation"])
-def test_prefix_reuse_chunks_and_preemption_change_no_token(checkpoint: Path, path: str, reserve: int | None) -> None:
+def test_prefix_reuse_chunks_and_preemption_change_no_token(
+    checkpoint: Path, path: str, shared_drawn: list[list[int]], reserve: int | None
+) -> None:
     """Prompts that share beginnings come step by step, the later the more urgent, into a pool that holds three."""
-    reference = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="eager")
-    shared = prompts()[4]
-    mixed = [shared, shared[:50], [*shared, 11, 12], *prompts()[1:4], [*shared[:64], *prompts()[1]], shared]
     scheduler = make_scheduler(blocks=9, step_tokens=24, output_reserve_tokens=reserve)
     runner, transcript = make_runner(checkpoint, path), Transcript()
-    for i, prompt in enumerate(mixed):
+    for i, prompt in enumerate(prompts_with_shared_beginnings()):
         scheduler.add(request(i, prompt, max_tokens=DRAWN, priority=min(3 * i - 10, 10)), seed=0, now=float(i))
         for _ in range(4):
             run_step(runner, scheduler, transcript)
@@ -99,8 +115,7 @@ def test_prefix_reuse_chunks_and_preemption_change_no_token(checkpoint: Path, pa
 
     load = scheduler.load()
     assert load.preemption_count >= 2 and load.cached_prompt_token_count >= 100
-    for i, prompt in enumerate(mixed):
-        assert transcript.ids(i) == plain_greedy(reference, prompt)
+    assert [transcript.ids(i) for i in range(len(shared_drawn))] == shared_drawn
 
 
 def test_prompt_scores_equal_those_of_one_plain_forward_pass(checkpoint: Path, path: str) -> None:

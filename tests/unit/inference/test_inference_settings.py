@@ -26,6 +26,7 @@ def test_port_stays_when_another_server_setting_is_given() -> None:
         ({"ENGINE__KIND": "echo", "ENGINE__KV_TOKENS": "-1"}, "engine.kv_tokens"),
         ({"ENGINE__KIND": "echo", "ENGINE__MEMORY_SHARE": "1.0"}, "engine.memory_share"),
         ({"ENGINE__KIND": "echo", "ENGINE__STEP_TOKENS": "8"}, "engine.step_tokens"),
+        ({"ENGINE__KIND": "echo", "ENGINE__REQUEUE_S": "-1"}, "engine.requeue_s"),
         ({"ENGINE__KIND": "echo", "ENGINE__AGEING_S": "0"}, "engine.ageing_s"),
         ({"ENGINE__KIND": "echo", "ENGINE__BATCHING_WINDOW_S": "0.06"}, "engine.batching_window_s"),
         ({"ENGINE__KIND": "echo", "ENGINE__OUTPUT_RESERVE_TOKENS": "-1"}, "engine.output_reserve_tokens"),

@@ -148,54 +148,72 @@ double rest_of(const float* x, int64_t count, float temperature, const Room& roo
   return below.sum + static_cast<double>(below.equal_count) * std::exp(static_cast<double>((last - most) * scale));
 }
 
+// Where a row's excerpt goes.
+struct Excerpt {
+  double *values, *ids, *rest;
+  int64_t wanted;
+  float temperature;
+
+  void fill(double value, double id) const {
+    std::fill(values, values + wanted, value);
+    std::fill(ids, ids + wanted, id);
+  }
+};
+
+// The likeliest run of a row in `best`, the largest of each in room.largest; false for a row with a NaN.
+bool scan(const float* x, int64_t count, Room& room, int64_t& best) {
+  const int64_t runs = (count + kRun - 1) / kRun;
+  room.largest.resize(runs);
+  best = 0;
+  for (int64_t i = 0; i < runs; ++i) {
+    room.largest[i] = largest_of(run_of(x, count, i));
+    if (room.largest[i] != room.largest[i]) return false;
+    if (room.largest[i] > room.largest[best]) best = i;
+  }
+  return true;
+}
+
+void reduce_row(const float* x, int64_t count, int64_t first_id, const Excerpt& excerpt, Room& room) {
+  int64_t best;
+  if (!scan(x, count, room, best)) {
+    excerpt.fill(std::nan(""), 0.0);
+    *excerpt.rest = std::nan("");
+    return;
+  }
+  if (excerpt.wanted == 1 && excerpt.temperature <= 0.0f) {
+    const Run run = run_of(x, count, best);
+    const int64_t at = std::find(run.x, run.x + run.length, room.largest[best]) - run.x;
+    excerpt.fill(room.largest[best], static_cast<double>(first_id + best * kRun + at));
+    return;
+  }
+  find_candidates(x, count, excerpt.wanted, room);
+  excerpt.fill(kLeast, -1.0);
+  for (size_t i = 0; i < room.candidates.size(); ++i) {
+    excerpt.values[i] = value_of(room.candidates[i]);
+    excerpt.ids[i] = static_cast<double>(first_id + place_of(room.candidates[i]));
+  }
+  if (excerpt.temperature > 0.0f) *excerpt.rest = rest_of(x, count, excerpt.temperature, room);
+}
+
 }  // namespace
 
 extern "C" {
 
-// Row r of x [rows, count] (rows `stride` apart, count at least 1): its wanted[r] likeliest numbers, in order, at values + begins[r], their
-// places + first_id at ids + begins[r] (-inf and -1 where there are fewer); where temperatures[r] > 0, at rests[r] the sum of
-// exp((x - values[0]) / temperatures[r]) over all others, else 0. Values and rest are NaN for a row with a NaN. Rows of which
-// nothing is wanted are passed over.
+// Row r of x [rows, count] (rows `stride` apart, count at least 1): its wanted[r] likeliest numbers, in order, at
+// values + begins[r], their places + first_id at ids + begins[r] (-inf and -1 where there are fewer); where
+// temperatures[r] > 0, at rests[r] the sum of exp((x - values[0]) / temperatures[r]) over all others, else 0. Values and
+// rest are NaN for a row with a NaN. Rows of which nothing is wanted are passed over.
 void mesh_reduce(const float* x, int64_t rows, int64_t count, int64_t stride, int64_t first_id, const int64_t* wanted,
                  const int64_t* begins, const float* temperatures, double* values, double* ids, double* rests) {
-  const int64_t runs = (count + kRun - 1) / kRun;
 #pragma omp parallel
   {
     Room room;
-    room.largest.resize(runs);
 #pragma omp for schedule(dynamic)
     for (int64_t r = 0; r < rows; ++r) {
       rests[r] = 0.0;
       if (wanted[r] == 0) continue;
-      const float* row = x + r * stride;
-      int64_t best = 0;
-      bool is_nan = false;
-      for (int64_t i = 0; i < runs; ++i) {
-        room.largest[i] = largest_of(run_of(row, count, i));
-        is_nan |= room.largest[i] != room.largest[i];
-        if (room.largest[i] > room.largest[best]) best = i;
-      }
-      double *value = values + begins[r], *id = ids + begins[r];
-      if (is_nan) {
-        std::fill(value, value + wanted[r], std::nan(""));
-        std::fill(id, id + wanted[r], 0.0);
-        rests[r] = std::nan("");
-        continue;
-      }
-      if (wanted[r] == 1 && temperatures[r] <= 0.0f) {
-        const Run run = run_of(row, count, best);
-        const int64_t at = std::find(run.x, run.x + run.length, room.largest[best]) - run.x;
-        value[0] = room.largest[best], id[0] = static_cast<double>(first_id + best * kRun + at);
-        continue;
-      }
-      find_candidates(row, count, wanted[r], room);
-      std::fill(value, value + wanted[r], kLeast);
-      std::fill(id, id + wanted[r], -1.0);
-      for (size_t i = 0; i < room.candidates.size(); ++i) {
-        value[i] = value_of(room.candidates[i]);
-        id[i] = static_cast<double>(first_id + place_of(room.candidates[i]));
-      }
-      if (temperatures[r] > 0.0f) rests[r] = rest_of(row, count, temperatures[r], room);
+      const Excerpt excerpt{values + begins[r], ids + begins[r], rests + r, wanted[r], temperatures[r]};
+      reduce_row(x + r * stride, count, first_id, excerpt, room);
     }
   }
 }

@@ -70,6 +70,7 @@ SAMPLING = {
 }
 LOGPROBS = Range(field="output.logprobs", low=0, high=MAX_LOGPROBS)
 PROMPT_LOGPROBS = Range(field="output.prompt_logprobs", low=0, high=MAX_LOGPROBS)
+TTFT_SLO = Range(field="ttft_slo", low=0, high=86_400, excludes_low=True)
 PRIORITY = Range(field="priority", low=-10, high=10)
 
 

@@ -27,6 +27,7 @@ from services.inference.engine.messages import (
 )
 from services.inference.engine_port import LoadReading, ReadinessListener, SequenceEvent, SequenceSpec, SequenceStream
 from services.inference.kv_events import KvEventLog
+from services.inference.pinned_prefixes import PinnedPrefixes, Prefix, no_room
 
 TOKENS_BETWEEN_YIELDS = 8
 """Unpaced, the event loop gets its turn after the first token and then each time after this many."""
@@ -56,6 +57,7 @@ class EchoEngine:
         self._load = Watched(LoadReading())
         self.kv_events = KvEventLog(wall_s=clock.wall())
         self._cache = EchoCache(self.kv_events)
+        self._pinned = PinnedPrefixes()
         self._listeners: list[ReadinessListener] = []
 
     @property
@@ -97,6 +99,18 @@ class EchoEngine:
         if not self._is_ready:
             raise NotReady("the engine is starting")
         return self._cache.flush()
+
+    async def pin_prefix(self, prefix: Prefix, *, is_pinned: bool) -> None:
+        if not self._is_ready:
+            raise NotReady("the engine is starting")
+        if not is_pinned:
+            if self._pinned.discard(prefix):
+                self._cache.unpin(prefix)
+        elif prefix not in self._pinned:
+            self._pinned.add(prefix, cache_tokens=self._cache.most_tokens)
+            if not self._cache.pin(prefix):
+                self._pinned.discard(prefix)
+                raise no_room()
 
     async def close(self) -> None:
         self._is_ready = False

@@ -8,12 +8,15 @@ import msgspec
 
 from meshkit.clock import Clock
 from meshkit.errors import NotReady
+from services.inference.awaited import Awaited
 from services.inference.changes import Watched
 from services.inference.engine.messages import (
     CacheChanged,
+    FlushCache,
     Flushed,
     FromEngine,
     Load,
+    PrefixPinned,
     PromptScored,
     Ready,
     SequenceFailed,
@@ -22,8 +25,9 @@ from services.inference.engine.messages import (
 )
 from services.inference.engine_port import LoadReading, ReadinessListener, SequenceSpec, SequenceStream
 from services.inference.engine_process import EngineProcess
-from services.inference.flushes import Flushes
 from services.inference.kv_events import KvEventLog
+from services.inference.pinned_prefixes import Prefix
+from services.inference.pins import Pins
 from services.inference.sequences import Sequences
 from services.inference.supervisor import Patience, Supervisor
 
@@ -48,7 +52,8 @@ class EngineClient:
         self._sequences = Sequences(
             most=most_sequences, retry_after_s=retry_after_s, requeue_s=requeue_s, now=clock.now
         )
-        self._flushes = Flushes()
+        self._flushes: Awaited[int] = Awaited()
+        self._pins = Pins()
         self.kv_events = KvEventLog(wall_s=clock.wall())
         self._send: Callable[[ToEngine], None] | None = None
         self._facts: Ready | None = None
@@ -83,7 +88,16 @@ class EngineClient:
     async def flush_cache(self) -> int:
         if self._send is None:
             raise NotReady("the engine is starting")
-        return await self._flushes.flush(self._send)
+        send = self._send
+        return await self._flushes.ask(lambda flush_id: send(FlushCache(flush_id=flush_id)))
+
+    async def pin_prefix(self, prefix: Prefix, *, is_pinned: bool) -> None:
+        if self._send is None or self._facts is None:
+            raise NotReady("the engine is starting")
+        if is_pinned:
+            await self._pins.pin(prefix, self._send, cache_tokens=self._facts.kv_total_tokens)
+        else:
+            await self._pins.unpin(prefix, self._send)
 
     async def close(self) -> None:
         await self._supervisor.close()
@@ -96,6 +110,7 @@ class EngineClient:
         fresh = Load(kv_total_tokens=ready.kv_total_tokens)
         generation = self._load.value.generation + 1
         self._load.set(LoadReading(load=fresh, generation=generation, max_running_count=ready.max_running_count))
+        self._pins.resume(send)
         self._sequences.resume(send)
         self._tell(True)
 
@@ -112,7 +127,9 @@ class EngineClient:
         elif isinstance(message, CacheChanged):
             self.kv_events.note(stored=message.stored, evicted=message.evicted)
         elif isinstance(message, Flushed):
-            self._flushes.answer(message)
+            self._flushes.answer(message.flush_id, message.block_count)
+        elif isinstance(message, PrefixPinned):
+            self._pins.answer(message)
 
     def engine_down(self) -> None:
         """For the supervisor: a life is over. Why is no business of callers; what may wait for the next one does."""
@@ -122,6 +139,7 @@ class EngineClient:
         was_ready, self._send = self.is_ready, None
         self._sequences.set_aside(told)
         self._flushes.fail_all(told)
+        self._pins.fail_all(told)
         self.kv_events.clear()
         if was_ready:
             self._note(Load(waiting_count=len(self._sequences)))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.inference.engine.messages import Load, PromptScored, Ready, Sampling, Stopping, TokenDrawn
 from services.inference.kv_events import KvEventLog
+from services.inference.pinned_prefixes import Prefix
 
 SequenceEvent = TokenDrawn | PromptScored
 ReadinessListener = Callable[[bool], None]
@@ -30,6 +31,8 @@ class SequenceSpec:
     """Keys and values are shared among sequences with the same salt alone."""
     deadline_s: float | None = None
     """From now; past it the engine gives the sequence up."""
+    ttft_slo_s: float | None = None
+    """From now to the first token, as wished; it moves the sequence forward in line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,13 @@ class Engine(Protocol):
 
     async def flush_cache(self) -> int:
         """Forget the prefix cache; how many blocks it alone had kept. Raises NotReady and BackendDown."""
+        ...
+
+    async def pin_prefix(self, prefix: Prefix, *, is_pinned: bool) -> None:
+        """Keep a prefix in the cache once it is computed, over all lives, or let it go. The same twice is once.
+
+        Raises Overloaded and QuotaExceeded where too much would be kept, NotReady and BackendDown.
+        """
         ...
 
     async def close(self) -> None:

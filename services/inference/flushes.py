@@ -1,44 +1,12 @@
-"""Flushes of the prefix cache under way: each is answered by the engine, or ends with it; a key is flushed once."""
+"""Flushes of the prefix cache: a key is flushed once."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from meshkit.errors import BackendDown
-from services.inference.engine.messages import FlushCache, Flushed, ToEngine
-
 MOST_KEYS = 64
-
-
-class Flushes:
-    """Those that the engine has not answered yet."""
-
-    def __init__(self) -> None:
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-
-    async def flush(self, send: Callable[[ToEngine], None]) -> int:
-        """Blocks that came free. Raises BackendDown when the engine dies first."""
-        flush_id = next(self._ids)
-        self._waiting[flush_id] = asyncio.get_running_loop().create_future()
-        send(FlushCache(flush_id=flush_id))
-        try:
-            return await self._waiting[flush_id]
-        finally:
-            self._waiting.pop(flush_id, None)
-
-    def answer(self, flushed: Flushed) -> None:
-        waiting = self._waiting.get(flushed.flush_id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(flushed.block_count)
-
-    def fail_all(self, told: str) -> None:
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(BackendDown(told))
 
 
 class FlushesByKey:

@@ -14,7 +14,8 @@ from meshkit.limits import check_token_ids
 from services.inference.engine_port import Engine
 from services.inference.flushes import FlushesByKey
 from services.inference.generation import Ended, Generation, Started
-from services.inference.prompt_check import check_prompt
+from services.inference.pinned_prefixes import Prefix
+from services.inference.prompt_check import check_prompt, check_prompt_tokens
 from services.inference.requests import GenerationRequest, Prompt
 from services.inference.running import RunningRequests
 from services.inference.settings import StreamSettings
@@ -101,7 +102,9 @@ class ModelHost:
         self.running.require_open()
         checked = await check_request(request, self.text, self.limits)
         left_s = None if deadline_at is None else deadline_at - self._clock.now()
-        spec = dataclasses.replace(checked.spec, cache_salt=tenant, deadline_s=left_s)
+        wish_s = checked.spec.ttft_slo_s
+        slo_s = None if wish_s is None else wish_s - (self._clock.now() - arrived_at)
+        spec = dataclasses.replace(checked.spec, cache_salt=tenant, deadline_s=left_s, ttft_slo_s=slo_s)
         generation = Generation(
             dataclasses.replace(checked, spec=spec),
             engine=self.engine,
@@ -121,6 +124,23 @@ class ModelHost:
     async def flush_cache(self, key: str) -> int:
         """Forget the prefix cache, once for each key; gives how many blocks came free."""
         return await self._flushes.once(key, self.engine.flush_cache)
+
+    async def pin_prefix(self, prompt: Prompt, *, tenant: str, is_pinned: bool) -> int:
+        """Keep a tenant's prefix in the cache, or let it go; gives how many tokens that are, in whole blocks."""
+        self.running.require_open()
+        limits, facts = self.limits, self.engine.facts
+        check_prompt(prompt, context_tokens=limits.context_tokens, vocabulary_size=limits.vocabulary_size)
+        token_ids = await encode_prompt(prompt, self.text)
+        check_prompt_tokens(len(token_ids), limits.context_tokens)
+        check_token_ids(tuple(token_ids), limits.vocabulary_size, "prompt")
+        block_tokens = facts.block_tokens if facts is not None else 1
+        kept_count = len(token_ids) // block_tokens * block_tokens
+        if not kept_count:
+            limit = f"at least {block_tokens} tokens, a block of the cache"
+            raise InvalidRequest(f"has {len(token_ids)} tokens", field="prompt", limit=limit)
+        prefix = Prefix(cache_salt=tenant, token_ids=tuple(token_ids[:kept_count]))
+        await self.engine.pin_prefix(prefix, is_pinned=is_pinned)
+        return kept_count
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Ids that the model would read; a prompt over the context is counted, within reason."""

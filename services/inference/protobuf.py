@@ -41,6 +41,7 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
         output=_read_output(message.output),
         constraint_kind=message.constraint.WhichOneof("kind") or "",
         priority=message.priority,
+        ttft_slo_s=message.ttft_slo.ToNanoseconds() / 1e9 if message.HasField("ttft_slo") else None,
         adapter=message.adapter,
         model=message.model,
     )

@@ -75,7 +75,8 @@ class QueuedStream:
             return  # its wait is over too, whoever reads it first
         self._send = send
         self._items.put_nowait(_GoOn())
-        send(msgspec.structs.replace(self._message, deadline_s=deadline_s))
+        ttft_slo_s = self._left(self._message.ttft_slo_s)
+        send(msgspec.structs.replace(self._message, deadline_s=deadline_s, ttft_slo_s=ttft_slo_s))
 
     async def next_event(self) -> SequenceEvent:
         while True:

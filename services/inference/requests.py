@@ -85,5 +85,7 @@ class GenerationRequest:
     output: OutputWish = field(default_factory=OutputWish)
     constraint_kind: str = ""
     priority: int = 0
+    ttft_slo_s: float | None = None
+    """From the request's arrival to its first token, as wished."""
     adapter: str = ""
     model: str = ""

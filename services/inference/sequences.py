@@ -101,4 +101,5 @@ def _as_message(sequence_id: int, spec: SequenceSpec) -> AddSequence:
         prompt_logprobs=spec.prompt_logprobs,
         cache_salt=spec.cache_salt,
         deadline_s=spec.deadline_s,
+        ttft_slo_s=spec.ttft_slo_s,
     )

@@ -144,6 +144,11 @@ class InferenceServicer(InferenceServiceServicer):
     async def FlushCache(self, request: pb.FlushCacheRequest, context: Any) -> pb.FlushCacheResponse:
         return pb.FlushCacheResponse(block_count=await self._host.flush_cache(request.idempotency_key))
 
+    async def PinPrefix(self, request: pb.PinPrefixRequest, context: Any) -> pb.PinPrefixResponse:
+        prompt, tenant = read_prompt(request.prompt), current_call().tenant
+        kept_count = await self._host.pin_prefix(prompt, tenant=tenant, is_pinned=not request.unpin)
+        return pb.PinPrefixResponse(prefix_tokens=kept_count)
+
     async def LoadAdapter(self, request: pb.LoadAdapterRequest, context: Any) -> pb.LoadAdapterResponse:
         raise NotBuilt("this version has no LoRA adapters")
 

@@ -77,6 +77,7 @@ async def check_request(request: GenerationRequest, text: TextModel, model: Mode
             sampling=_fill_sampling(request.sampling, text.sampling_defaults),
             stopping=_fill_stopping(request.stopping, text, model, len(prompt_ids)),
             priority=request.priority,
+            ttft_slo_s=request.ttft_slo_s,
             logprobs=request.output.logprobs,
             prompt_logprobs=request.output.prompt_logprobs,
         ),
@@ -117,6 +118,7 @@ def _check_names(request: GenerationRequest, model: ModelLimits) -> None:
         limit = f"{limits.MAX_REQUEST_ID_CHARACTERS} characters"
         raise InvalidRequest("is too long", field="request_id", limit=limit)
     limits.PRIORITY.check(request.priority)
+    limits.TTFT_SLO.check(request.ttft_slo_s)
 
 
 def _check_sampling(wish: SamplingWish, model: ModelLimits) -> None:

@@ -6,16 +6,21 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from google.protobuf.duration_pb2 import Duration
+
 from mesh.common.v1 import common_pb2
 from mesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
+from meshkit.limits import TTFT_SLO
 from meshkit.registry.base import Instance
 from services.router.events import FinishReason
 from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted
 from services.router.question import Question
-from services.router.telling import FINISH_REASON_OF_CODE, delta_piece, seconds, usage_of
+from services.router.telling import FINISH_REASON_OF_CODE, delta_piece, duration, seconds, usage_of
+
+LEAST_WISH_S = 0.001
 
 
 class EngineClient:
@@ -39,6 +44,7 @@ class EngineClient:
             output=request.output,
             priority=question.priority,
             model=instance.metadata.get("model", ""),
+            ttft_slo=_first_token_wish(question, question.timeout_s - timeout_s),
         )
         async with self._calls.stream(
             self.stub(instance).Generate, message, timeout_s=timeout_s, peer=instance.id
@@ -54,6 +60,14 @@ class EngineClient:
     def stub(self, instance: Instance) -> Any:
         """The instance's stub."""
         return self._channels.stub(inference_service_pb2_grpc.InferenceServiceStub, instance.address)
+
+
+def _first_token_wish(question: Question, spent_s: float) -> Duration | None:
+    """What is left of it; one that has passed already is as urgent as can be."""
+    wish_s = question.objectives.ttft_s
+    if wish_s is None:
+        return None
+    return duration(min(max(wish_s - spent_s, LEAST_WISH_S), TTFT_SLO.high))
 
 
 async def _events(replies: AsyncIterator[inference_service_pb2.GenerateResponse]) -> AsyncIterator[EngineEvent]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -133,6 +134,8 @@ BAD_REQUESTS = [
     (ask("x" * 3_000_000), "prompt", "131072 characters for a context of 8192 tokens"),
     (ask(sampling=common_pb2.SamplingParams(temperature=float("nan"))), "sampling.temperature", "[0, 2]"),
     (ask(sampling=common_pb2.SamplingParams(top_p=-1)), "sampling.top_p", "(0, 1]"),
+    (ask(ttft_slo=Duration()), "ttft_slo", "(0, 86400]"),
+    (ask(ttft_slo=Duration(seconds=-1)), "ttft_slo", "(0, 86400]"),
     (ask(stopping=common_pb2.StoppingParams(max_tokens=0)), "stopping.max_tokens", "[1, 8192]"),
     (ask(stopping=common_pb2.StoppingParams(max_tokens=2**31 - 1)), "stopping.max_tokens", "[1, 8192]"),
 ]
@@ -198,6 +201,42 @@ async def test_flushed_cache_is_empty_and_a_key_flushes_once(stub: Any) -> None:
     assert (await stub.FlushCache(request)).block_count == 2
     assert await cached_tokens(stub, text, "ada") == 32
     assert (await stub.FlushCache(pb.FlushCacheRequest())).block_count == 2
+
+
+async def pin(stub: Any, text: str, tenant: str, *, unpin: bool = False) -> int:
+    request = pb.PinPrefixRequest(prompt=common_pb2.Prompt(text=text), unpin=unpin)
+    return int((await stub.PinPrefix(request, metadata=(("x-mesh-tenant", tenant),))).prefix_tokens)
+
+
+async def test_kept_prefix_outlives_what_fills_the_cache_until_it_is_let_go(stub: Any) -> None:
+    text = "x" * 40
+    assert await pin(stub, text, "ada") == await pin(stub, text, "ada") == 32
+    for round_, found in ((1, 32), (2, 0)):
+        await cached_tokens(stub, text, "ada")
+        for number in range(10):
+            await cached_tokens(stub, f"{round_} {number} " + "y" * 8000, "eve")
+        assert await cached_tokens(stub, text, "ada") == found
+        await pin(stub, text, "ada", unpin=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ("x" * 15, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+        ("", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+        ("z" * 8000, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
+    ],
+    ids=["less than a block", "nothing", "more than a tenant may"],
+)
+async def test_prefix_that_can_not_be_kept_is_refused_with_the_reason(
+    stub: Any, text: str, code: grpc.StatusCode, reason: str
+) -> None:
+    for filler in ("a", "b"):
+        await pin(stub, filler * 8000, "ada")
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await pin(stub, text, "ada")
+    assert refusal.value.code() is code
+    assert details(refusal.value)["ErrorInfo"].reason == reason
 
 
 async def test_followers_of_the_cache_get_a_snapshot_then_every_change_and_can_resume(stub: Any) -> None:

@@ -24,6 +24,8 @@ from services.inference.engine.messages import (
     FromEngine,
     Heartbeat,
     Load,
+    PinPrefix,
+    PrefixPinned,
     Progress,
     Ready,
     SequenceFailed,
@@ -49,6 +51,7 @@ class FakeEngine:
         self._running: dict[int, AddSequence] = {}
         self._drawn: dict[int, int] = {}
         self._stored: set[int] = set()
+        self._pinned_count = 0
 
     def run(self) -> None:
         while True:
@@ -68,6 +71,8 @@ class FakeEngine:
             self._channel.write(StepDone(tokens=[], load=self._load()))
         elif isinstance(message, FlushCache):
             self._flush(message)
+        elif isinstance(message, PinPrefix):
+            self._pin(message)
         return not isinstance(message, Shutdown)
 
     def _add(self, message: AddSequence) -> None:
@@ -97,6 +102,12 @@ class FakeEngine:
         self._stored.clear()
         self._channel.write(CacheChanged(stored=[], evicted=evicted))
         self._channel.write(Flushed(flush_id=message.flush_id, block_count=block_count))
+
+    def _pin(self, message: PinPrefix) -> None:
+        change = len(message.token_ids) if message.is_pinned else -len(message.token_ids)
+        has_room = self._pinned_count + change <= KV_TOKENS // 2
+        self._pinned_count += change if has_room else 0
+        self._channel.write(PrefixPinned(pin_id=message.pin_id, has_room=has_room))
 
     def _step(self) -> None:
         tokens = []

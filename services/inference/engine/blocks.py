@@ -40,7 +40,7 @@ class BlockPool:
         self._pinned: OrderedDict[int, None] = OrderedDict()  # the same, pinned
         self._stored: dict[bytes, int] = {}
         self._digests: dict[int, bytes] = {}
-        self._pins: set[bytes] = set()
+        self._pins: dict[bytes, int] = {}  # how many prefixes want it kept
         self._promised = 0
         self._changes: dict[bytes, bool] = {}
 
@@ -127,16 +127,19 @@ class BlockPool:
             self._note(digest, is_stored=True)
 
     def pin(self, digest: bytes) -> bool:
-        """Keep this content, now or once it is stored; False if half of the pool is pinned already."""
+        """Keep this content, now or once it is stored, until as many `unpin`s; False if half of the pool is pinned."""
         if digest not in self._pins and len(self._pins) >= int(self.block_count * _MOST_PINNED):
             return False
-        self._pins.add(digest)
+        self._pins[digest] = self._pins.get(digest, 0) + 1
         self._move(digest, self._cached, self._pinned)
         return True
 
     def unpin(self, digest: bytes) -> None:
-        self._pins.discard(digest)
-        self._move(digest, self._pinned, self._cached)
+        count = self._pins.pop(digest, 0) - 1
+        if count > 0:
+            self._pins[digest] = count
+        else:
+            self._move(digest, self._pinned, self._cached)
 
     def flush(self) -> int:
         """Forget all content; pins wait for it to be stored again. Gives how many blocks only the cache had kept."""

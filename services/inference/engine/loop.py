@@ -18,6 +18,7 @@ from services.inference.engine.messages import (
     FromEngine,
     Heartbeat,
     PinPrefix,
+    PrefixPinned,
     SequenceFailed,
     Shutdown,
     StepDone,
@@ -84,8 +85,8 @@ class Loop:
         if isinstance(message, FlushCache):
             self._flush(message)
         elif isinstance(message, PinPrefix):
-            change = self._scheduler.pin if message.is_pinned else self._scheduler.unpin
-            change(message.token_ids, message.cache_salt)
+            self._pin(message)
+            return True
         else:
             self._add(message)
         return False
@@ -102,6 +103,14 @@ class Loop:
         block_count = self._scheduler.flush()
         self._tell_cache()
         self._channel.write(Flushed(flush_id=message.flush_id, block_count=block_count))
+
+    def _pin(self, message: PinPrefix) -> None:
+        has_room = True
+        if message.is_pinned:
+            has_room = self._scheduler.pin(message.token_ids, message.cache_salt) > 0
+        else:
+            self._scheduler.unpin(message.token_ids, message.cache_salt)
+        self._channel.write(PrefixPinned(pin_id=message.pin_id, has_room=has_room))
 
     def _expire(self) -> bool:
         """End what has no time left, before it takes part in another step. True if there was something."""

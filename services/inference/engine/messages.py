@@ -65,8 +65,12 @@ class FlushCache(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):
 
 
 class PinPrefix(msgspec.Struct, frozen=True, kw_only=True, tag="pin"):
-    """Keep the whole blocks of this prefix once they are computed, or stop keeping them."""
+    """Keep the whole blocks of this prefix once they are computed, or stop keeping them; then say PrefixPinned.
 
+    A block is kept as long as one prefix that was pinned has it.
+    """
+
+    pin_id: int = 0
     token_ids: list[int]
     cache_salt: str = ""
     is_pinned: bool = True
@@ -186,10 +190,28 @@ class Flushed(msgspec.Struct, frozen=True, kw_only=True, tag="flushed"):
     block_count: int
 
 
+class PrefixPinned(msgspec.Struct, frozen=True, kw_only=True, tag="pinned"):
+    """The answer to PinPrefix. `has_room` is False, and nothing has changed, where too much would be kept."""
+
+    pin_id: int
+    has_room: bool = True
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     """Sent every second by the engine's own loop while it is idle or between steps; silence means a hung engine."""
 
     step_count: int
 
 
-FromEngine = Progress | Ready | Fatal | StepDone | PromptScored | SequenceFailed | CacheChanged | Flushed | Heartbeat
+FromEngine = (
+    Progress
+    | Ready
+    | Fatal
+    | StepDone
+    | PromptScored
+    | SequenceFailed
+    | CacheChanged
+    | Flushed
+    | PrefixPinned
+    | Heartbeat
+)

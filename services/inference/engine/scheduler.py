@@ -131,15 +131,18 @@ class Scheduler:
         return self._pool.flush()
 
     def pin(self, token_ids: list[int], cache_salt: str) -> int:
-        """Keep the whole blocks of this prefix once they are stored; gives how many could be pinned."""
-        chain = PrefixChain(cache_salt)
-        digests = (chain.at(index, token_ids) for index in range(len(token_ids) // BLOCK_TOKENS))
-        return sum(1 for _ in itertools.takewhile(self._pool.pin, digests))
+        """Keep the whole blocks of this prefix once they are stored; how many they are, 0 if not all can be kept."""
+        digests = _digests(token_ids, cache_salt)
+        pinned = list(itertools.takewhile(self._pool.pin, digests))
+        if len(pinned) == len(digests):
+            return len(pinned)
+        for digest in pinned:
+            self._pool.unpin(digest)
+        return 0
 
     def unpin(self, token_ids: list[int], cache_salt: str) -> None:
-        chain = PrefixChain(cache_salt)
-        for index in range(len(token_ids) // BLOCK_TOKENS):
-            self._pool.unpin(chain.at(index, token_ids))
+        for digest in _digests(token_ids, cache_salt):
+            self._pool.unpin(digest)
 
     def take_cache_changes(self) -> CacheChanges | None:
         """What came into and out of the prefix cache since the last call."""
@@ -199,6 +202,12 @@ class Scheduler:
                     sequence.promised_count += 1
                 else:
                     self._push_out(self._admission.outgrown_by(sequence, self._running.values()))
+
+
+def _digests(token_ids: list[int], cache_salt: str) -> list[bytes]:
+    """Of the whole blocks."""
+    chain = PrefixChain(cache_salt)
+    return [chain.at(index, token_ids) for index in range(len(token_ids) // BLOCK_TOKENS)]
 
 
 def _has_outgrown(sequence: Sequence) -> bool:

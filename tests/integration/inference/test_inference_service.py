@@ -82,6 +82,25 @@ async def test_shared_prefixes_are_found_reported_and_flushed(channel: grpc.aio.
     following.cancel()
 
 
+async def test_kept_prefix_counts_as_used_until_it_is_let_go(channel: grpc.aio.Channel) -> None:
+    stub: Any = InferenceServiceStub(channel)
+    request = ask("Count from one to ten: one two three four five six seven eight nine ten. ", max_tokens=1)
+    pinning = pb.PinPrefixRequest(prompt=request.prompt)
+    kept = (await stub.PinPrefix(pinning)).prefix_tokens
+    _, finished = await answer(stub, request)
+    assert kept == finished.usage.prompt_tokens // 16 * 16 > 0
+    for unpin, used in ((False, kept), (True, 0)):
+        await stub.PinPrefix(pb.PinPrefixRequest(prompt=request.prompt, unpin=unpin))
+        async for response in stub.WatchLoad(pb.WatchLoadRequest()):
+            if response.load.kv_used_tokens == used:
+                break
+    too_long = pb.PinPrefixRequest(prompt=common_pb2.Prompt(token_ids=common_pb2.TokenIds(ids=[9] * 511)))
+    assert (await stub.PinPrefix(too_long)).prefix_tokens == 496
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.PinPrefix(pb.PinPrefixRequest(prompt=common_pb2.Prompt(token_ids={"ids": [10] * 511})))
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_service_serves_several_streams_and_frees_all(channel: grpc.aio.Channel) -> None:
     stub: Any = InferenceServiceStub(channel)
     info = await stub.GetModelInfo(pb.GetModelInfoRequest())

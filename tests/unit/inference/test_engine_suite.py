@@ -5,10 +5,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from meshkit.errors import NotReady, Overloaded
+from meshkit.errors import NotReady, Overloaded, QuotaExceeded
 from services.inference.byte_tokenizer import END_TOKEN_ID
+from services.inference.echo_cache import MOST_BLOCKS
+from services.inference.echo_engine import EchoEngine
+from services.inference.engine_client import EngineClient
 from services.inference.engine_port import Engine
+from services.inference.pinned_prefixes import Prefix
+from tests.support.fake_engine import KV_TOKENS
 from tests.support.inference_engines import MOST_SEQUENCES, drain, echo, fake_client, spec
+
+CACHE_TOKENS: dict[type, int] = {EchoEngine: MOST_BLOCKS * 16, EngineClient: KV_TOKENS}
 
 
 @pytest.fixture(params=["echo", "process"])
@@ -89,6 +96,44 @@ async def test_engine_that_does_not_run_flushes_nothing(engine: Engine) -> None:
     await engine.close()
     with pytest.raises(NotReady):
         await engine.flush_cache()
+
+
+def prefix(token_count: int, tenant: str = "ada", first: int = 0) -> Prefix:
+    return Prefix(cache_salt=tenant, token_ids=tuple((first + i) % 256 for i in range(token_count)))
+
+
+async def test_prefix_is_kept_once_however_often_it_is_asked_for_and_let_go_without_error(engine: Engine) -> None:
+    for _ in range(20):
+        await engine.pin_prefix(prefix(96), is_pinned=True)
+    for _ in range(2):
+        await engine.pin_prefix(prefix(96), is_pinned=False)
+
+
+async def test_tenant_that_would_keep_over_a_quarter_of_the_cache_is_refused(engine: Engine) -> None:
+    quarter = CACHE_TOKENS[type(engine)] // 4
+    await engine.pin_prefix(prefix(quarter - 16), is_pinned=True)
+    with pytest.raises(QuotaExceeded):
+        await engine.pin_prefix(prefix(32, first=1), is_pinned=True)
+    await engine.pin_prefix(prefix(16, first=1), is_pinned=True)
+    await engine.pin_prefix(prefix(quarter - 16), is_pinned=False)
+    await engine.pin_prefix(prefix(32, first=2), is_pinned=True)
+
+
+async def test_tenants_that_would_keep_over_half_of_the_cache_together_are_refused(engine: Engine) -> None:
+    quarter = CACHE_TOKENS[type(engine)] // 4
+    for tenant in ("ada", "bob"):
+        await engine.pin_prefix(prefix(quarter, tenant), is_pinned=True)
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            await engine.pin_prefix(prefix(16, "eve"), is_pinned=True)
+    await engine.pin_prefix(prefix(quarter, "bob"), is_pinned=False)
+    await engine.pin_prefix(prefix(16, "eve"), is_pinned=True)
+
+
+async def test_engine_that_does_not_run_keeps_nothing(engine: Engine) -> None:
+    await engine.close()
+    with pytest.raises(NotReady):
+        await engine.pin_prefix(prefix(16), is_pinned=True)
 
 
 async def test_closed_engine_is_not_ready(engine: Engine) -> None:

@@ -275,10 +275,10 @@ async def test_engine_is_told_how_much_time_is_left() -> None:
 
     clock = FakeClock()
     host = await host_of(Recording(clock, vocabulary_size=257, eos_token_id=256), clock)
-    for deadline_at in (clock.now() + 2.5, None):
-        async for _ in host.generate(ask("x"), clock.now(), deadline_at=deadline_at):
+    for deadline_at, wish_s in ((clock.now() + 2.5, 0.75), (None, None)):
+        async for _ in host.generate(ask("x", ttft_slo_s=wish_s), clock.now() - 0.25, deadline_at=deadline_at):
             pass
-    assert [spec.deadline_s for spec in Recording.specs] == [2.5, None]
+    assert [(spec.deadline_s, spec.ttft_slo_s) for spec in Recording.specs] == [(2.5, 0.5), (None, None)]
 
 
 async def test_nothing_is_served_before_the_model_is_loaded() -> None:

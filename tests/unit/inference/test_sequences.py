@@ -19,11 +19,11 @@ def opened(**changes: object) -> tuple[Sequences, list[ToEngine]]:
     return sequences, sent
 
 
-def test_salt_and_deadline_go_with_the_sequence() -> None:
-    _, sent = opened(cache_salt="ada", deadline_s=3.0)
+def test_salt_deadline_and_objective_go_with_the_sequence() -> None:
+    _, sent = opened(cache_salt="ada", deadline_s=3.0, ttft_slo_s=0.5)
     (message,) = sent
     assert isinstance(message, AddSequence)
-    assert (message.cache_salt, message.deadline_s) == ("ada", 3.0)
+    assert (message.cache_salt, message.deadline_s, message.ttft_slo_s) == ("ada", 3.0, 0.5)
 
 
 @pytest.mark.parametrize(("reason", "kind"), [("expired", DeadlineExceeded), ("error", Internal)])

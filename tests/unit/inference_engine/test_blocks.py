@@ -127,6 +127,19 @@ def test_pins_take_half_of_the_pool_at_most() -> None:
     assert [pool.pin(digest) for digest in (b"a", b"b", b"c", b"a")] == [True, True, False, True]
 
 
+def test_content_of_two_pinned_prefixes_is_kept_until_both_have_let_it_go() -> None:
+    pool = BlockPool(4)
+    assert pool.pin(b"a") and pool.pin(b"a")
+    pool.release(filled(pool, b"a"))
+    pool.unpin(b"a")
+    assert pool.kept_count == 1
+    pool.unpin(b"a")
+    pool.unpin(b"a")
+    assert (pool.kept_count, pool.free_count) == (0, 4)
+    pool.pin(b"a")
+    assert pool.kept_count == 1
+
+
 def test_flush_forgets_everything_and_frees_what_the_cache_alone_had_kept() -> None:
     pool = BlockPool(4)
     pool.pin(b"c")

@@ -19,6 +19,7 @@ from services.inference.engine.messages import (
     FromEngine,
     Heartbeat,
     PinPrefix,
+    PrefixPinned,
     SequenceFailed,
     Shutdown,
     StepDone,
@@ -104,8 +105,18 @@ def test_blocks_are_told_as_they_come_and_go_and_a_flush_ends_with_its_own_id(pe
 
 
 def test_pins_are_taken_and_let_go(peer: Peer) -> None:
-    for is_pinned in (True, False):
-        peer.channel.write(PinPrefix(token_ids=[9] * 40, is_pinned=is_pinned))
+    for pin_id, is_pinned in ((1, True), (2, False)):
+        peer.channel.write(PinPrefix(pin_id=pin_id, token_ids=[9] * 40, is_pinned=is_pinned))
+        assert peer.read() == PrefixPinned(pin_id=pin_id)
+        assert isinstance(peer.read(), StepDone)
+    peer.channel.write(request(1, [9], max_tokens=1))
+    assert isinstance(peer.read(), StepDone)
+
+
+def test_prefix_that_is_too_long_to_keep_is_refused_and_the_loop_lives_on(peer: Peer) -> None:
+    peer.channel.write(PinPrefix(pin_id=1, token_ids=[9] * 10_000))
+    assert peer.read() == PrefixPinned(pin_id=1, has_room=False)
+    assert isinstance(peer.read(), StepDone)
     peer.channel.write(request(1, [9], max_tokens=1))
     assert isinstance(peer.read(), StepDone)
 

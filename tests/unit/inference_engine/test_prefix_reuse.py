@@ -119,6 +119,14 @@ def test_a_pinned_prefix_outlives_what_would_have_evicted_it() -> None:
     assert cached(transcript, 3) == 0
 
 
+def test_a_prefix_that_can_not_be_kept_as_a_whole_is_not_kept_at_all() -> None:
+    scheduler = make_scheduler(blocks=8)
+    assert scheduler.pin(list(range(64)), "") == 4
+    assert scheduler.pin(list(range(80)), "") == scheduler.pin(PROMPT, "") == 0
+    scheduler.unpin(list(range(64)), "")
+    assert scheduler.pin(PROMPT, "") == 3
+
+
 def test_a_pinned_prefix_gives_way_to_a_sequence_that_needs_the_whole_pool() -> None:
     scheduler = make_scheduler(blocks=8)
     scheduler.pin(PROMPT, "")

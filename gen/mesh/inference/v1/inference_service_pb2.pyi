@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "sampling", "stopping", "output", "constraint", "priority", "adapter", "model")
+    __slots__ = ("request_id", "prompt", "sampling", "stopping", "output", "constraint", "priority", "adapter", "model", "ttft_slo")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class GenerateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    TTFT_SLO_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: _common_pb2.Prompt
     sampling: _common_pb2.SamplingParams
@@ -31,7 +32,8 @@ class GenerateRequest(_message.Message):
     priority: int
     adapter: str
     model: str
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[_common_pb2.StoppingParams, _Mapping]] = ..., output: _Optional[_Union[_common_pb2.OutputParams, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.Constraint, _Mapping]] = ..., priority: _Optional[int] = ..., adapter: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    ttft_slo: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[_common_pb2.StoppingParams, _Mapping]] = ..., output: _Optional[_Union[_common_pb2.OutputParams, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.Constraint, _Mapping]] = ..., priority: _Optional[int] = ..., adapter: _Optional[str] = ..., model: _Optional[str] = ..., ttft_slo: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "delta", "finished")
@@ -278,6 +280,20 @@ class FlushCacheResponse(_message.Message):
     BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
     block_count: int
     def __init__(self, block_count: _Optional[int] = ...) -> None: ...
+
+class PinPrefixRequest(_message.Message):
+    __slots__ = ("prompt", "unpin")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    UNPIN_FIELD_NUMBER: _ClassVar[int]
+    prompt: _common_pb2.Prompt
+    unpin: bool
+    def __init__(self, prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., unpin: bool = ...) -> None: ...
+
+class PinPrefixResponse(_message.Message):
+    __slots__ = ("prefix_tokens",)
+    PREFIX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    prefix_tokens: int
+    def __init__(self, prefix_tokens: _Optional[int] = ...) -> None: ...
 
 class LoadAdapterRequest(_message.Message):
     __slots__ = ("name", "source", "idempotency_key")

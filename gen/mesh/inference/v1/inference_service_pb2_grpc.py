@@ -95,6 +95,11 @@ class InferenceServiceStub(object):
                 request_serializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheRequest.SerializeToString,
                 response_deserializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheResponse.FromString,
                 _registered_method=True)
+        self.PinPrefix = channel.unary_unary(
+                '/mesh.inference.v1.InferenceService/PinPrefix',
+                request_serializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixRequest.SerializeToString,
+                response_deserializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixResponse.FromString,
+                _registered_method=True)
         self.LoadAdapter = channel.unary_unary(
                 '/mesh.inference.v1.InferenceService/LoadAdapter',
                 request_serializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.LoadAdapterRequest.SerializeToString,
@@ -210,6 +215,14 @@ class InferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinPrefix(self, request, context):
+        """Keeps the beginning of prompts in the prefix cache, or lets it go; for the caller's tenant alone. Idempotent. Where
+        too much would be kept: RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadAdapter(self, request, context):
         """Loads a LoRA adapter.
         """
@@ -307,6 +320,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.FlushCache,
                     request_deserializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheRequest.FromString,
                     response_serializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheResponse.SerializeToString,
+            ),
+            'PinPrefix': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinPrefix,
+                    request_deserializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixRequest.FromString,
+                    response_serializer=mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixResponse.SerializeToString,
             ),
             'LoadAdapter': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadAdapter,
@@ -659,6 +677,33 @@ class InferenceService(object):
             '/mesh.inference.v1.InferenceService/FlushCache',
             mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheRequest.SerializeToString,
             mesh_dot_inference_dot_v1_dot_inference__service__pb2.FlushCacheResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinPrefix(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.inference.v1.InferenceService/PinPrefix',
+            mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixRequest.SerializeToString,
+            mesh_dot_inference_dot_v1_dot_inference__service__pb2.PinPrefixResponse.FromString,
             options,
             channel_credentials,
             insecure,

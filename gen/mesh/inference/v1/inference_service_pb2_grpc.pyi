@@ -57,6 +57,10 @@ class InferenceServiceStub:
     """Takes no new request and ends when the running ones have."""
     FlushCache: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.FlushCacheRequest, _inference_service_pb2.FlushCacheResponse]
     """Forgets the prefix cache."""
+    PinPrefix: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.PinPrefixRequest, _inference_service_pb2.PinPrefixResponse]
+    """Keeps the beginning of prompts in the prefix cache, or lets it go; for the caller's tenant alone. Idempotent. Where
+    too much would be kept: RESOURCE_EXHAUSTED.
+    """
     LoadAdapter: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.LoadAdapterRequest, _inference_service_pb2.LoadAdapterResponse]
     """Loads a LoRA adapter."""
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.UnloadAdapterRequest, _inference_service_pb2.UnloadAdapterResponse]
@@ -97,6 +101,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Takes no new request and ends when the running ones have."""
     FlushCache: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.FlushCacheRequest, _inference_service_pb2.FlushCacheResponse]  # type: ignore[assignment]
     """Forgets the prefix cache."""
+    PinPrefix: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.PinPrefixRequest, _inference_service_pb2.PinPrefixResponse]  # type: ignore[assignment]
+    """Keeps the beginning of prompts in the prefix cache, or lets it go; for the caller's tenant alone. Idempotent. Where
+    too much would be kept: RESOURCE_EXHAUSTED.
+    """
     LoadAdapter: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.LoadAdapterRequest, _inference_service_pb2.LoadAdapterResponse]  # type: ignore[assignment]
     """Loads a LoRA adapter."""
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.UnloadAdapterRequest, _inference_service_pb2.UnloadAdapterResponse]  # type: ignore[assignment]
@@ -206,6 +214,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.FlushCacheResponse, _abc.Awaitable[_inference_service_pb2.FlushCacheResponse]]:
         """Forgets the prefix cache."""
+
+    @_abc_1.abstractmethod
+    def PinPrefix(
+        self,
+        request: _inference_service_pb2.PinPrefixRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_service_pb2.PinPrefixResponse, _abc.Awaitable[_inference_service_pb2.PinPrefixResponse]]:
+        """Keeps the beginning of prompts in the prefix cache, or lets it go; for the caller's tenant alone. Idempotent. Where
+        too much would be kept: RESOURCE_EXHAUSTED.
+        """
 
     @_abc_1.abstractmethod
     def LoadAdapter(

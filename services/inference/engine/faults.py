@@ -7,7 +7,10 @@ import traceback
 from services.inference.engine.messages import Fatal
 from services.inference.models.errors import ModelError
 
-_MEMORY_ADVICE = "Lower the KV cache's token count, choose a smaller model or a smaller dtype, or free memory."
+_MEMORY_ADVICE = (
+    "Lower engine.memory_share or engine.kv_tokens (the KV cache) or engine.step_tokens, choose a smaller model or a "
+    "smaller engine.dtype, or free memory."
+)
 _MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -20,12 +23,12 @@ class RankFailed(Exception):
 
 
 def as_fatal(error: BaseException) -> Fatal:
-    """The stack goes to stderr, which is the engine's log."""
-    traceback.print_exception(error)
+    """The stack of what nobody foresaw goes to stderr, which is the engine's log."""
     if isinstance(error, RankFailed):
         return error.fatal
     if isinstance(error, ModelError):
         return Fatal(problem=error.problem, advice=error.advice)
+    traceback.print_exception(error)
     if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
         return Fatal(problem="memory ran out", advice=_MEMORY_ADVICE)
     return Fatal(problem=f"{type(error).__name__}: {error}", advice="The engine's log has the stack.")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.inference.models.safetensors_files import read_header, weight_files
+from services.inference.models.checkpoint import require_weights
+from services.inference.models.safetensors_files import read_header
 
 RANK_BYTES = 512 * 1024 * 1024  # interpreter, libraries, tables of positions, activations
 _INT8_BYTES = 1 + 4 / 256  # a weight, and its part of a scale
@@ -42,9 +43,9 @@ class WeightBytes:
 
 
 def read_contents(model_dir: Path, text_config: Any, dtype: str) -> Contents:
-    """Raises ModelError for a file that is not whole."""
+    """Raises ModelError where there are no weights, or a file is not whole."""
     counts, types = {True: 0, False: 0}, set()
-    for file in weight_files(model_dir):
+    for file in require_weights(model_dir):
         for name, tensor in read_header(file).items():
             if name != "__metadata__":
                 counts[_LAYERS in name] += math.prod(tensor["shape"])

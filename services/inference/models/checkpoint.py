@@ -15,13 +15,19 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 def check_checkpoint(directory: Path) -> list[Path]:
     """The checkpoint's weight files. Raises ModelError for whatever is missing or broken."""
     _check_config(directory)
-    files = weight_files(directory)
-    if not files:
-        _say_what_is_there_instead(directory)
+    files = require_weights(directory)
     for file in files:
         read_header(file)
     if not any((directory / name).is_file() for name in _TOKENIZERS):
         raise ModelError(f"{directory} has no tokenizer", "Copy tokenizer.json and tokenizer_config.json into it.")
+    return files
+
+
+def require_weights(directory: Path) -> list[Path]:
+    """The weight files. Raises ModelError that says what is there instead."""
+    files = weight_files(directory)
+    if not files:
+        _say_what_is_there_instead(directory)
     return files
 
 

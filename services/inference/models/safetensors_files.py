@@ -6,7 +6,6 @@ Format: 8 bytes little-endian header length, a JSON header with the offsets of e
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,6 @@ def weight_files(directory: Path) -> list[Path]:
         if not (directory / name).is_file():
             raise ModelError(f"{directory} lacks {name}, which its index names", _FETCH_AGAIN)
     return [directory / name for name in names]
-
-
-def element_count(directory: Path) -> int:
-    """Elements of all tensors together."""
-    return sum(
-        math.prod(tensor["shape"])
-        for file in weight_files(directory)
-        for name, tensor in read_header(file).items()
-        if name != "__metadata__"
-    )
 
 
 def read_header(file: Path) -> dict[str, Any]:

@@ -132,6 +132,28 @@ async def test_service_serves_several_streams_and_frees_all(channel: grpc.aio.Ch
             break
 
 
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        ({"token_ids": {"ids": [9, 100_000]}}, "prompt.token_ids.ids[1]"),
+        ({"token_ids": {"ids": [-1]}}, "prompt.token_ids.ids[0]"),
+        ({"token_ids": {"ids": [9] * CONTEXT_TOKENS}}, "prompt"),
+        ({"text": "count " * 3000}, "prompt"),
+    ],
+    ids=["over the vocabulary", "negative", "as long as the context", "far over the context"],
+)
+async def test_prompt_that_no_model_could_read_is_refused_and_the_engine_lives(
+    channel: grpc.aio.Channel, prompt: dict[str, Any], field: str
+) -> None:
+    stub: Any = InferenceServiceStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await answer(stub, pb.GenerateRequest(prompt=common_pb2.Prompt(**prompt)))
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (refusal.value.details() or "").startswith(f"{field}: ")
+    assert (await answer(stub, ask()))[0]
+    assert (await stub.GetLoad(pb.GetLoadRequest())).load.engine_generation == 1
+
+
 @pytest.mark.parametrize("settings", ["two ranks"], indirect=True)
 async def test_killed_rank_ends_requests_as_unavailable_and_the_service_comes_back(channel: grpc.aio.Channel) -> None:
     stub: Any = InferenceServiceStub(channel)

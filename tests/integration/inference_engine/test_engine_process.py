@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -215,10 +217,44 @@ def test_share_of_memory_that_holds_no_context_is_fatal_with_advice(checkpoint: 
         assert isinstance(fatal, Fatal) and "may need 2048" in fatal.problem and "memory_share" in fatal.advice
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_weights_larger_than_memory_are_fatal_with_advice_before_any_is_read(tmp_path: Path, size: int) -> None:
+    weights, count = make_tiny_model(tmp_path) / "model.safetensors", 2**38
+    tensor = {"dtype": "F32", "shape": [count // 64, 64], "data_offsets": [0, 4 * count]}
+    header = json.dumps({"model.embed_tokens.weight": tensor}).encode()
+    weights.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(weights, 8 + len(header) + 4 * count)  # a tebibyte that takes no room on the disk
+    with EngineUnderTest(tmp_path, tensor_parallel_size=size, kv_tokens=0) as engine:
+        fatal = engine.started()
+        assert isinstance(fatal, Fatal) and "1024.0 GiB weights while it starts" in fatal.problem
+        assert "smaller model" in fatal.advice
+        assert engine.process.wait(GONE_WITHIN_S) == 1
+
+
+def test_pickled_checkpoint_is_fatal_and_never_opened(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with EngineUnderTest(tmp_path) as engine:
+        fatal = engine.started()
+        assert isinstance(fatal, Fatal) and "pickled weights only" in fatal.problem and "safetensors" in fatal.advice
+    assert not (tmp_path / "exploded").exists()
+
+
 def test_kv_cache_larger_than_memory_is_fatal_with_advice(checkpoint: Path) -> None:
     with EngineUnderTest(checkpoint, kv_tokens=10**12) as engine:
         fatal = engine.started()
         assert isinstance(fatal, Fatal) and "are available" in fatal.problem and "KV cache" in fatal.advice
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._file),)
 
 
 def processes(pids: list[int]) -> list[psutil.Process]:

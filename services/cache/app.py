@@ -12,13 +12,17 @@ import grpc
 from mesh.cache.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from meshkit.chassis import Chassis
 from meshkit.service import Service
+from services.cache.flight import FlightTimes
 from services.cache.lifetime import Lifetimes
+from services.cache.memory_flights import MemoryFlights
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
 from services.cache.response_cache import ResponseCache
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings
+from services.cache.single_flight import SingleFlight
 from services.cache.tiered import Level, TieredStore, TierName
+from services.cache.valkey_flights import ValkeyFlights
 from services.cache.valkey_tier import ValkeyTier
 from services.cache.write_behind import WriteBehind
 
@@ -53,13 +57,13 @@ class SecondTier:
     """The shared tier with what runs beside the requests: its probe and its writer."""
 
     def __init__(self, tier: ValkeyTier, writes: WriteBehind) -> None:
-        self._tier = tier
+        self.tier = tier
         self._writes = writes
         self._running: asyncio.Task[None] | None = None
 
     @property
     def level(self) -> Level:
-        return Level(name=TierName.L2, store=self._tier, writes=self._writes)
+        return Level(name=TierName.L2, store=self.tier, writes=self._writes)
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -72,11 +76,11 @@ class SecondTier:
                     await self._writes.flush()
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
-        await self._tier.close()
+        await self.tier.close()
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tier.watch())
+            tasks.create_task(self.tier.watch())
             tasks.create_task(self._writes.run())
 
 
@@ -84,9 +88,10 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
     """The service with its real parts."""
     second_tier = _second_tier(settings, chassis) if settings.l2.url else None
     store = TieredStore(tuple(_levels(settings, chassis, second_tier)), chassis.clock)
-    cache = ResponseCache(store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock)
+    flights = _flights(settings, chassis, second_tier)
+    cache = ResponseCache(store, flights, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock)
     chassis.metrics_registry.register(TierCollector(store))
-    return CacheService(CacheServicer(cache, started_at=chassis.clock.wall()), second_tier)
+    return CacheService(CacheServicer(cache, flights, started_at=chassis.clock.wall()), second_tier)
 
 
 def _levels(settings: CacheSettings, chassis: Chassis, second_tier: SecondTier | None) -> Iterator[Level]:
@@ -100,6 +105,18 @@ def _second_tier(settings: CacheSettings, chassis: Chassis) -> SecondTier:
     tier = ValkeyTier(settings.l2, chassis.clock)
     writes = WriteBehind(tier, max_entries=settings.l2.queue_entries, max_bytes=settings.l2.queue_bytes)
     return SecondTier(tier, writes)
+
+
+def _flights(settings: CacheSettings, chassis: Chassis, second_tier: SecondTier | None) -> SingleFlight:
+    own = settings.flight
+    times = FlightTimes(ttl_s=own.ttl_s, linger_s=own.linger_s, keep_s=own.keep_s)
+    return SingleFlight(
+        shared=ValkeyFlights(second_tier.tier, times) if second_tier is not None else None,
+        local=MemoryFlights(times, chassis.clock, max_bytes=own.max_bytes),
+        times=times,
+        clock=chassis.clock,
+        poll_s=own.poll_s,
+    )
 
 
 def _lifetimes(settings: CacheSettings) -> Lifetimes:

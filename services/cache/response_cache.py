@@ -13,10 +13,12 @@ from typing import Any
 
 from meshkit.clock import Clock
 from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.together import Together
 from services.cache.entry import Entry, Finish
 from services.cache.lifetime import Lifetimes
 from services.cache.request_key import DIGEST_BYTES, is_repeatable, request_digest, storage_key
 from services.cache.settings import EntrySettings
+from services.cache.single_flight import LeaseId, SingleFlight, Ticket
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
 NOT_STORABLE = b""
@@ -59,14 +61,16 @@ class Query:
     scope: Scope = Scope.DEFAULT
     session_id: str = ""
     max_age_s: float | None = None
+    shares_generation: bool = False
+    """On a miss, lead a flight or follow the one there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """The digest to commit under, and what was found."""
+    """The digest to commit under, and what was found, or the request's part in a flight."""
 
     digest: bytes
-    result: Found | Absent
+    result: Found | Absent | Ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,18 @@ class Answer:
 class ResponseCache:
     """Looks answers up and stores them, for one caller at a time."""
 
-    def __init__(self, store: TieredStore, *, limits: EntrySettings, lifetimes: Lifetimes, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: TieredStore,
+        flights: SingleFlight,
+        *,
+        limits: EntrySettings,
+        lifetimes: Lifetimes,
+        clock: Clock,
+    ) -> None:
         self._store = store
+        self._flights = flights
+        self._looking: Together[tuple[bytes, float | None], Found | Absent] = Together()
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
@@ -99,7 +113,27 @@ class ResponseCache:
             return Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
         digest = request_digest(query.request, _sharing(caller, query))
         key = storage_key(caller.tenant, digest)
-        return Looked(digest=digest, result=await self._store.lookup(key, max_age_s=query.max_age_s))
+        result: Found | Absent | Ticket = await self._find(key, query.max_age_s)
+        if isinstance(result, Absent) and query.shares_generation:
+            result = await self._join(caller, digest, query)
+        return Looked(digest=digest, result=result)
+
+    async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
+        """However many ask at once, the tiers are asked once."""
+        return await self._looking.ask((key, max_age_s), lambda: self._store.lookup(key, max_age_s=max_age_s))
+
+    async def _join(self, caller: Caller, digest: bytes, query: Query) -> Found | Ticket:
+        """A new leader looks once more: the answer may have come between its look-up and its lease."""
+        key = storage_key(caller.tenant, digest)
+        is_new_enough = query.max_age_s is None or query.max_age_s >= self._flights.linger_s
+        ticket = await self._flights.join(key, digest, follows_finished=is_new_enough)
+        if not ticket.leads:
+            return ticket
+        found = await self._store.lookup(key, max_age_s=query.max_age_s)
+        if isinstance(found, Absent):
+            return ticket
+        await self._flights.release(key, LeaseId.parse(ticket.lease_id))
+        return found
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""

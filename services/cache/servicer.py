@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -13,14 +14,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceServicer
 from mesh.common.v1 import common_pb2
-from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotBuilt, NotFound
 from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
 from services.cache.entry import Finish
+from services.cache.flight import LostLease
 from services.cache.plain import plain_message
+from services.cache.request_key import storage_key
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
+from services.cache.single_flight import Handover, LeaseId, SingleFlight, Ticket
+from services.cache.tier import TierUnavailable
 from services.cache.tiered import Found, TierName, TierReport
+from services.cache.watch_flight import Event, Final, FlightGone
 
 _FINISHES = {
     common_pb2.FINISH_REASON_STOP: Finish.STOP,
@@ -36,14 +42,18 @@ E = TypeVar("E", bound=IntEnum)
 class CacheServicer(CacheServiceServicer):
     """The contract over one ResponseCache."""
 
-    def __init__(self, cache: ResponseCache, *, started_at: float) -> None:
+    def __init__(self, cache: ResponseCache, flights: SingleFlight, *, started_at: float) -> None:
         self._cache = cache
+        self._flights = flights
         self._started_at = started_at
 
     async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
         caller, query = _caller(), _query(request)
         looked = await self._cache.lookup(caller, query)
         response = pb.LookupResponse(digest=looked.digest)
+        if isinstance(looked.result, Ticket):
+            self._note_ticket(response, looked.result)
+            return response
         if not isinstance(looked.result, Found):
             _note_miss(response, looked.result.reason)
             return response
@@ -57,9 +67,13 @@ class CacheServicer(CacheServiceServicer):
     async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:
         if not request.HasField("answer"):
             raise InvalidRequest("is missing", field="answer", limit="a StoredAnswer")
-        if request.lease_id:
-            raise InvalidRequest("there are no leases yet; leave it empty", field="lease_id", limit="empty")
-        reason = await self._cache.commit(_caller(), request.digest, _answer(request))
+        caller = _caller()
+        lease_id = LeaseId.parse(request.lease_id) if request.lease_id else None
+        if lease_id is not None and lease_id.digest != request.digest:
+            raise InvalidRequest("is of another digest", field="lease_id", limit="the lease of the same Lookup")
+        reason = await self._cache.commit(caller, request.digest, _answer(request))
+        if lease_id is not None:
+            await self._finish(caller, lease_id, request.answer)
         set_attributes({names.CACHE_REASON: reason or "stored"})
         return pb.CommitResponse(stored=not reason, reason=reason)
 
@@ -70,14 +84,37 @@ class CacheServicer(CacheServiceServicer):
         return pb.StatsResponse(tiers=[_tier_stats(report) for report in reports], started_at=started_at)
 
     async def Abandon(self, request: pb.AbandonRequest, context: Any) -> pb.AbandonResponse:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
+        lease_id = LeaseId.parse(request.lease_id)
+        await self._flights.release(_flight_key(_caller(), lease_id), lease_id)
+        return pb.AbandonResponse()
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
+        if request.first_event < 0:
+            raise InvalidRequest(f"{request.first_event} is negative", field="first_event", limit="at least 0")
+        lease_id = LeaseId.parse(request.lease_id)
+        events = tuple(event.SerializeToString() for event in request.events)
+        try:
+            key = _flight_key(_caller(), lease_id)
+            is_followed = await self._flights.append(key, lease_id, request.first_event, events)
+        except LostLease:
+            raise Conflict("the lease was lost: it was not renewed in time, or has ended") from None
+        except TierUnavailable as error:
+            raise BackendDown(f"the flight can't be kept: {error}") from None
+        response = pb.RenewResponse(is_followed=is_followed)
+        response.ttl.FromNanoseconds(int(self._flights.ttl_s * 1e9))
+        return response
 
     async def Follow(self, request: pb.FollowRequest, context: Any) -> AsyncIterator[pb.FollowResponse]:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
-        yield pb.FollowResponse()
+        if request.from_event < 0:
+            raise InvalidRequest(f"{request.from_event} is negative", field="from_event", limit="at least 0")
+        lease_id = LeaseId.parse(request.lease_id)
+        entries = self._flights.follow(_flight_key(_caller(), lease_id), lease_id, request.from_event)
+        try:
+            async with contextlib.aclosing(entries):
+                async for entry in entries:
+                    yield self._followed(entry)
+        except (FlightGone, TierUnavailable):
+            raise NotFound("the flight is over and was not finished, or its place does not answer") from None
 
     async def Invalidate(self, request: pb.InvalidateRequest, context: Any) -> pb.InvalidateResponse:
         raise NotBuilt("invalidation is not built yet; entries end with their time to live")
@@ -87,6 +124,40 @@ class CacheServicer(CacheServiceServicer):
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
         raise NotBuilt("look-up by meaning is not built yet, so there are no false hits to report")
+
+    def _note_ticket(self, response: pb.LookupResponse, ticket: Ticket) -> None:
+        if ticket.leads:
+            response.lead.CopyFrom(self._lead(ticket.lease_id))
+        else:
+            response.follow.lease_id = ticket.lease_id
+        set_attributes({names.CACHE_STATUS: "lead" if ticket.leads else "follow"})
+
+    def _lead(self, lease_id: str) -> pb.Lead:
+        lead = pb.Lead(lease_id=lease_id)
+        lead.ttl.FromNanoseconds(int(self._flights.ttl_s * 1e9))
+        return lead
+
+    def _followed(self, entry: Event | Final | Handover) -> pb.FollowResponse:
+        if isinstance(entry, Event):
+            return pb.FollowResponse(delta=pb.StoredEvent.FromString(entry.payload))
+        if isinstance(entry, Final):
+            return pb.FollowResponse(finished=pb.StoredAnswer.FromString(entry.payload))
+        return pb.FollowResponse(lead=self._lead(entry.lease_id))
+
+    async def _finish(self, caller: Caller, lease_id: LeaseId, answer: pb.StoredAnswer) -> None:
+        """Followers have the events already; a leader that was replaced has nothing to finish."""
+        final = pb.StoredAnswer()
+        final.CopyFrom(answer)
+        del final.events[:]
+        try:
+            await self._flights.finish(_flight_key(caller, lease_id), lease_id, final.SerializeToString())
+        except (LostLease, TierUnavailable):
+            set_attributes({names.CACHE_STATUS: "lease lost"})
+
+
+def _flight_key(caller: Caller, lease_id: LeaseId) -> bytes:
+    """In the caller's own part, whatever the lease says."""
+    return storage_key(caller.tenant, lease_id.digest)
 
 
 def _caller() -> Caller:
@@ -110,6 +181,7 @@ def _query(request: pb.LookupRequest) -> Query:
         scope=_member(Scope, key.scope, "key.scope"),
         session_id=key.session_id,
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
+        shares_generation=request.single_flight,
     )
 
 

@@ -76,6 +76,27 @@ class EntrySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlightSettings:
+    """Requests that ask the same at once share one generation."""
+
+    ttl_s: float = 3.0
+    """A leader that says nothing for so long is replaced by a follower."""
+    linger_s: float = 5.0
+    """How long a finished answer can still be followed."""
+    keep_s: float = 60.0
+    """How long a flight without a leader waits for a follower to take over."""
+    poll_s: float = 0.025
+    """Between two looks at a flight that somebody follows."""
+    max_bytes: int = 64 * _MIB
+    """Events of all flights in this process's memory, where no server shares them."""
+
+    def __post_init__(self) -> None:
+        for name in ("ttl_s", "linger_s", "poll_s", "max_bytes"):
+            require(getattr(self, name) > 0, f"flight.{name} must be over 0")
+        require(self.keep_s >= self.ttl_s, "flight.keep_s must not be under flight.ttl_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings(ServiceSettings):
     """Settings of the cache service."""
 
@@ -84,3 +105,4 @@ class CacheSettings(ServiceSettings):
     l1: L1Settings = field(default_factory=L1Settings)
     l2: L2Settings = field(default_factory=L2Settings)
     entry: EntrySettings = field(default_factory=EntrySettings)
+    flight: FlightSettings = field(default_factory=FlightSettings)

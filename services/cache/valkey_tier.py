@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 import valkey.asyncio as valkey_client
@@ -24,6 +24,7 @@ from services.cache.settings import L2Settings
 from services.cache.tier import UNKNOWN, TierSize, TierUnavailable
 
 KEY_PREFIX = b"mesh:cache:1:"
+SCRIPTS_AT_ONCE = 8
 _LONGEST_PROBE_S = 1.0
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class ValkeyTier:
         self._clock = clock
         self._breaker = Breaker(failure_limit=settings.failure_limit)
         self._calls_in_flight = 0
+        self._script_turns = asyncio.Semaphore(SCRIPTS_AT_ONCE)
         self._client = _client(settings)
 
     @property
@@ -88,12 +90,23 @@ class ValkeyTier:
             eviction_count=int(info.get("evicted_keys", UNKNOWN)),
         )
 
-    async def _call(self, command: Awaitable[T], timeout_s: float) -> T:
+    async def evaluate(self, script: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
+        """Run a script on the server, in a write's time; at most SCRIPTS_AT_ONCE of them run, others wait their turn.
+
+        Raises TierUnavailable.
+        """
+        async with self._script_turns:
+            # Takes bytes, whatever its signature says.
+            command: Any = self._client.eval(script, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            return await self._call(command, self._settings.write_timeout_s, is_script=True)
+
+    async def _call(self, command: Awaitable[T], timeout_s: float, *, is_script: bool = False) -> T:
         """Refused calls count for nothing; an answer, even an error, shows that the server lives."""
-        if self._breaker.is_open or self._calls_in_flight >= self._settings.max_connections:
+        is_busy = not is_script and self._calls_in_flight >= self._settings.max_connections
+        if self._breaker.is_open or is_busy:
             _discard(command)
             raise TierUnavailable("not connected" if self._breaker.is_open else "all connections are busy")
-        self._calls_in_flight += 1
+        self._calls_in_flight += not is_script
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await command
@@ -103,7 +116,7 @@ class ValkeyTier:
             self._breaker.failed()
             raise TierUnavailable("no answer in time") from error
         finally:
-            self._calls_in_flight -= 1
+            self._calls_in_flight -= not is_script
         self._breaker.succeeded()
         return reply
 
@@ -121,8 +134,8 @@ def _client(settings: L2Settings) -> valkey_client.Valkey:
     identity = {"username": settings.username or None, "password": password} if password else {}
     pool = valkey_client.ConnectionPool.from_url(
         settings.url,
-        # One more than calls may be in flight: the probe's own.
-        max_connections=settings.max_connections + 1,
+        # More than calls may be in flight: the probe's own, and those of scripts.
+        max_connections=settings.max_connections + SCRIPTS_AT_ONCE + 1,
         retry=Retry(NoBackoff(), 0),
         # The name and version of the client library would cost two more round trips a connection.
         lib_name=None,

@@ -23,8 +23,10 @@ from meshkit.valkey_binary import ValkeyUnavailable, valkey_binary
 from services.cache.app import CacheService, build
 from services.cache.settings import CacheSettings, L1Settings, L2Settings
 from services.cache.tier import TierUnavailable
+from services.cache.valkey_flights import ValkeyFlights
 from services.cache.valkey_tier import KEY_PREFIX, ValkeyTier
 from tests.support.cache_stores import KEY, OTHER_KEY, StoreSuite, an_entry
+from tests.support.flight_stores import TIMES, FlightStoreSuite
 from tests.support.real import missing
 
 PATIENCE_S = 10.0
@@ -67,6 +69,17 @@ class TestValkeyTier(StoreSuite):
     async def store(self):
         async with valkey_server() as server, connected_tier(server) as tier:
             yield tier
+
+
+class TestValkeyFlights(FlightStoreSuite):
+    @pytest.fixture
+    async def store(self):
+        async with valkey_server() as server, connected_tier(server) as tier:
+            yield ValkeyFlights(tier, TIMES)
+
+    @pytest.fixture
+    def pass_time(self):
+        return asyncio.sleep  # the server's own clock decides
 
 
 async def test_the_server_forgets_an_entry_when_it_expires():

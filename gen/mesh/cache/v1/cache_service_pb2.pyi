@@ -170,18 +170,22 @@ class AbandonResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("lease_id", "events")
+    __slots__ = ("lease_id", "events", "first_event")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_EVENT_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     events: _containers.RepeatedCompositeFieldContainer[StoredEvent]
-    def __init__(self, lease_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ...) -> None: ...
+    first_event: int
+    def __init__(self, lease_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ..., first_event: _Optional[int] = ...) -> None: ...
 
 class RenewResponse(_message.Message):
-    __slots__ = ("ttl",)
+    __slots__ = ("ttl", "is_followed")
     TTL_FIELD_NUMBER: _ClassVar[int]
+    IS_FOLLOWED_FIELD_NUMBER: _ClassVar[int]
     ttl: _duration_pb2.Duration
-    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    is_followed: bool
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., is_followed: bool = ...) -> None: ...
 
 class FollowRequest(_message.Message):
     __slots__ = ("lease_id", "from_event")

@@ -6,14 +6,17 @@ one entry: 450 bytes by tracemalloc on CPython 3.11, rounded up.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshkit.clock import Clock
 from services.cache.entry import Entry
-from services.cache.tier import TierSize
+from services.cache.tier import Swept, TierSize
 
 ENTRY_OVERHEAD_BYTES = 512
+_ENTRIES_A_TURN = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,19 @@ class MemoryTier:
             budget_bytes=self._budget_bytes,
             eviction_count=self._eviction_count,
         )
+
+    async def sweep(self, prefix: bytes, matches: Callable[[bytes, Entry], bool], *, apply: bool) -> Swept:
+        entry_count = size_bytes = 0
+        for number, key in enumerate([key for key in self._held if key.startswith(prefix)]):
+            if number % _ENTRIES_A_TURN == 0:
+                await asyncio.sleep(0)
+            held = self._held.get(key)
+            if held is not None and matches(key, held.entry):
+                entry_count += 1
+                size_bytes += held.entry.size_bytes
+                if apply:
+                    self._drop(key)
+        return Swept(entry_count=entry_count, size_bytes=size_bytes)
 
     def _drop(self, key: bytes) -> None:
         held = self._held.pop(key, None)

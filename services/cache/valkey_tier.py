@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import valkey.asyncio as valkey_client
@@ -19,11 +20,13 @@ from valkey.exceptions import ResponseError, ValkeyError
 
 from meshkit.clock import Clock
 from services.cache.breaker import Breaker, keep_probing
-from services.cache.entry import Entry, Unreadable, decode, encode
+from services.cache.entry import VERSION, Entry, Unreadable, decode, encode
 from services.cache.settings import L2Settings
-from services.cache.tier import UNKNOWN, TierSize, TierUnavailable
+from services.cache.tier import UNKNOWN, Swept, TierSize, TierUnavailable
 
-KEY_PREFIX = b"mesh:cache:1:"
+KEY_PREFIX = b"mesh:cache:%d:" % VERSION
+"""Instances of another version, such as during a roll-out, do not meet in one server."""
+_KEYS_A_SCAN = 500
 _LONGEST_PROBE_S = 1.0
 
 T = TypeVar("T")
@@ -87,6 +90,40 @@ class ValkeyTier:
             budget_bytes=int(info.get("maxmemory", UNKNOWN)),
             eviction_count=int(info.get("evicted_keys", UNKNOWN)),
         )
+
+    async def sweep(self, prefix: bytes, matches: Callable[[bytes, Entry], bool], *, apply: bool) -> Swept:
+        entry_count = size_bytes = 0
+        async for key in self._keys(prefix):
+            entry, is_unreadable = await self._peek(key)
+            matched = entry is not None and matches(key, entry)
+            if entry is not None and matched:
+                entry_count += 1
+                size_bytes += entry.size_bytes
+            if apply and (matched or is_unreadable):
+                await self._call(self._client.delete(KEY_PREFIX + key), self._settings.write_timeout_s)
+        return Swept(entry_count=entry_count, size_bytes=size_bytes)
+
+    async def _keys(self, prefix: bytes) -> AsyncIterator[bytes]:
+        """Storage keys under the prefix, each once."""
+        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", KEY_PREFIX + prefix) + b"*"
+        seen: set[bytes] = set()
+        cursor = 0
+        while True:
+            scan = self._client.scan(cursor, match=pattern, count=_KEYS_A_SCAN)
+            cursor, names = await self._call(scan, self._settings.write_timeout_s)
+            for key in {name.removeprefix(KEY_PREFIX) for name in names} - seen:
+                seen.add(key)
+                yield key
+            if cursor == 0:
+                return
+
+    async def _peek(self, key: bytes) -> tuple[Entry | None, bool]:
+        """The entry, if there is a readable one, and whether there is an unreadable one."""
+        data = await self._call(self._client.get(KEY_PREFIX + key), self._settings.write_timeout_s)
+        try:
+            return (None, False) if data is None else (decode(key, data), False)
+        except Unreadable:
+            return None, True
 
     async def _call(self, command: Awaitable[T], timeout_s: float) -> T:
         """Refused calls count for nothing; an answer, even an error, shows that the server lives."""

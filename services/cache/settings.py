@@ -132,6 +132,28 @@ class EntrySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EpochSettings:
+    """How instances agree on what is invalidated. With l2.url they do so there, else each instance is alone."""
+
+    bound_s: float = 1.0
+    """Longest until every instance obeys, while the server answers."""
+    poll_s: float = 0.2
+    timeout_s: float = 0.25
+    """Longest that one question takes."""
+    grace_s: float = 60.0
+    """How long entries are served when the server does not answer; then none is, until it does."""
+    max_rules: int = 1000
+    """Rules kept for one tenant; more are folded into one that hides everything older."""
+
+    def __post_init__(self) -> None:
+        require(self.poll_s > 0, "epochs.poll_s must be over 0")
+        require(self.timeout_s > 0, "epochs.timeout_s must be over 0")
+        require(self.bound_s >= self.poll_s + self.timeout_s, "epochs.bound_s must be at least poll_s + timeout_s")
+        require(self.grace_s >= self.bound_s, "epochs.grace_s must not be under epochs.bound_s")
+        require(self.max_rules > 0, "epochs.max_rules must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings(ServiceSettings):
     """Settings of the cache service."""
 
@@ -141,3 +163,4 @@ class CacheSettings(ServiceSettings):
     l2: L2Settings = field(default_factory=L2Settings)
     l3: L3Settings = field(default_factory=L3Settings)
     entry: EntrySettings = field(default_factory=EntrySettings)
+    epochs: EpochSettings = field(default_factory=EpochSettings)

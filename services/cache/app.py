@@ -11,7 +11,12 @@ import grpc
 
 from mesh.cache.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from meshkit.chassis import Chassis
+from meshkit.clock import Clock
 from meshkit.service import Service
+from services.cache.audit import Audit
+from services.cache.epoch_file import EpochFile
+from services.cache.epoch_keeper import EpochKeeper
+from services.cache.invalidations import Invalidations
 from services.cache.lifetime import Lifetimes
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
@@ -19,10 +24,13 @@ from services.cache.response_cache import ResponseCache
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings
 from services.cache.tiered import Level, TieredStore, TierName
+from services.cache.transfer import Transfer
+from services.cache.valkey_epochs import ValkeyEpochs, epochs_client
 from services.cache.valkey_tier import ValkeyTier
 from services.cache.write_behind import WriteBehind
 
 _FLUSH_TIMEOUT_S = 1.0
+_EPOCH_FILE = "epochs"
 
 
 class CacheService(Service):
@@ -31,8 +39,9 @@ class CacheService(Service):
     consul_name = "mesh-cache"
     grpc_name = "mesh.cache.v1.CacheService"
 
-    def __init__(self, servicer: CacheServicer, second_tier: SecondTier | None) -> None:
+    def __init__(self, servicer: CacheServicer, epochs: Knowledge, second_tier: SecondTier | None) -> None:
         self._servicer = servicer
+        self._epochs = epochs
         self._second_tier = second_tier
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -40,6 +49,7 @@ class CacheService(Service):
 
     async def start(self) -> Mapping[str, str]:
         """Ready at once: the first tier needs nothing, the second joins when it answers."""
+        await self._epochs.start()
         if self._second_tier is not None:
             self._second_tier.start()
         return {"tiers": "L1,L2" if self._second_tier is not None else "L1"}
@@ -47,6 +57,39 @@ class CacheService(Service):
     async def close(self) -> None:
         if self._second_tier is not None:
             await self._second_tier.close()
+        await self._epochs.close()
+
+
+class Knowledge:
+    """What is invalidated, with what runs beside the requests: listening to the other instances."""
+
+    def __init__(self, settings: CacheSettings, clock: Clock) -> None:
+        shared = (
+            ValkeyEpochs(epochs_client(settings.l2), timeout_s=settings.epochs.timeout_s) if settings.l2.url else None
+        )
+        directory = settings.l3.directory
+        self._is_shared = shared is not None
+        self._running: asyncio.Task[None] | None = None
+        self.keeper = EpochKeeper(
+            settings.epochs,
+            longest_life_s=settings.entry.max_ttl_s + settings.entry.stale_s,
+            clock=clock,
+            shared=shared,
+            file=EpochFile(directory / _EPOCH_FILE, max_rules=settings.epochs.max_rules)
+            if directory is not None
+            else None,
+        )
+
+    async def start(self) -> None:
+        await self.keeper.start()
+        if self._is_shared:
+            self._running = asyncio.create_task(self.keeper.run())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        await self.keeper.close()
 
 
 class SecondTier:
@@ -83,10 +126,20 @@ class SecondTier:
 def build(settings: CacheSettings, chassis: Chassis) -> Service:
     """The service with its real parts."""
     second_tier = _second_tier(settings, chassis) if settings.l2.url else None
-    store = TieredStore(tuple(_levels(settings, chassis, second_tier)), chassis.clock)
-    cache = ResponseCache(store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock)
+    epochs = Knowledge(settings, chassis.clock)
+    keeper = epochs.keeper
+    store = TieredStore(tuple(_levels(settings, chassis, second_tier)), chassis.clock, keeper.objection)
+    cache = ResponseCache(
+        store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock, epochs=keeper
+    )
     chassis.metrics_registry.register(TierCollector(store))
-    return CacheService(CacheServicer(cache, started_at=chassis.clock.wall()), second_tier)
+    servicer = CacheServicer(
+        cache,
+        invalidations=Invalidations(store, keeper, Audit(), chassis.clock),
+        transfer=Transfer(store, keeper, limits=settings.entry, clock=chassis.clock),
+        started_at=chassis.clock.wall(),
+    )
+    return CacheService(servicer, epochs, second_tier)
 
 
 def _levels(settings: CacheSettings, chassis: Chassis, second_tier: SecondTier | None) -> Iterator[Level]:

@@ -1,5 +1,7 @@
 """What an instance remembers of rules beside its disk tier: one small file, replaced as a whole.
 
+Two processes may meet at it, such as while one takes over from another: what is saved is what both know.
+
 A file that can't be read means that rules were forgotten while entries were not: `Damaged`, and nothing from before
 may be believed any more.
 """
@@ -7,16 +9,17 @@ may be believed any more.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from meshkit.telemetry import names
 from meshkit.telemetry.logs import get_logger
-from services.cache.epochs import Rule, rule_about
+from services.cache.epochs import Epochs, Rule, rule_about
 
 _MAGIC = b"MCR\x01"
 _CHECKSUM_BYTES = 16
@@ -49,23 +52,23 @@ class _Body(msgspec.Struct, array_like=True):
 class EpochFile:
     """Reads and writes off the event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, max_rules: int) -> None:
         self._path = path
+        self._max_rules = max_rules
         self._writing = asyncio.Lock()
 
     async def load(self) -> Remembered:
         """What was saved last; nothing where there is no file yet. Raises Damaged."""
         return await asyncio.to_thread(self._load)
 
-    async def save(self, remembered: Remembered) -> bool:
-        """Whether it is on disk now."""
+    async def save(self, remembered: Remembered) -> Remembered | None:
+        """What is on disk now: this and what another process had put there. None where it can't be written."""
         async with self._writing:
             try:
-                await asyncio.to_thread(self._save, _encoded(remembered))
+                return await asyncio.to_thread(self._save, remembered)
             except OSError as problem:
                 _log.error(names.LOG_CACHE_EPOCHS_NOT_KEPT, error=type(problem).__name__, errno=problem.errno)
-                return False
-        return True
+                return None
 
     def _load(self) -> Remembered:
         try:
@@ -76,19 +79,36 @@ class EpochFile:
             _log.error(names.LOG_CACHE_EPOCHS_DAMAGED, path=str(self._path), error=type(problem).__name__)
             raise Damaged(str(self._path)) from problem
 
-    def _save(self, data: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._path.with_suffix(".new")
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(self._path)
+    def _save(self, remembered: Remembered) -> Remembered:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            both = self._with_what_is_there(remembered)
+            scratch = self._path.with_suffix(".new")
+            with scratch.open("wb") as file:
+                file.write(_encoded(both))
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(self._path)
             os.fsync(directory)
         finally:
             os.close(directory)
+        return both
+
+    def _with_what_is_there(self, remembered: Remembered) -> Remembered:
+        try:
+            there = self._load()
+        except Damaged:
+            return remembered
+        epochs = Epochs(max_rules=self._max_rules)
+        for rule in (*remembered.rules, *there.rules):
+            epochs.add(rule)
+        return replace(
+            remembered,
+            rules=tuple(epochs.rules()),
+            nothing_before=max(remembered.nothing_before, there.nothing_before),
+        )
 
 
 def _encoded(remembered: Remembered) -> bytes:

@@ -211,7 +211,12 @@ class EpochKeeper:
             heard_wall=heard_wall,
             nothing_before=self._nothing_before,
         )
-        is_kept = await self._file.save(remembered)
-        self._is_dirty = self._is_dirty or not is_kept
+        kept = await self._file.save(remembered)
         self._remembered_at = self._clock.now()
-        return is_kept
+        if kept is None:
+            self._is_dirty = True
+            return False
+        for rule in kept.rules:
+            self._epochs.add(rule)
+        self._nothing_before = kept.nothing_before
+        return True

@@ -14,9 +14,11 @@ from typing import Any
 from meshkit.clock import Clock
 from meshkit.errors import InvalidRequest, NotBuilt
 from services.cache.entry import Entry, Finish
+from services.cache.epoch_keeper import INVALIDATED, EpochKeeper
 from services.cache.lifetime import Lifetimes
-from services.cache.request_key import DIGEST_BYTES, is_repeatable, request_digest, storage_key
-from services.cache.settings import EntrySettings
+from services.cache.request_key import is_repeatable, partition, request_digest, storage_key
+from services.cache.settings import EntrySettings, EpochSettings
+from services.cache.ticket import Ticket, ticket_from
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
 NOT_STORABLE = b""
@@ -63,7 +65,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """The digest to commit under, and what was found."""
+    """The digest to commit under, a ticket as bytes, and what was found."""
 
     digest: bytes
     result: Found | Absent
@@ -83,8 +85,17 @@ class Answer:
 class ResponseCache:
     """Looks answers up and stores them, for one caller at a time."""
 
-    def __init__(self, store: TieredStore, *, limits: EntrySettings, lifetimes: Lifetimes, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: TieredStore,
+        *,
+        limits: EntrySettings,
+        lifetimes: Lifetimes,
+        clock: Clock,
+        epochs: EpochKeeper | None = None,
+    ) -> None:
         self._store = store
+        self._epochs = epochs or EpochKeeper(EpochSettings(), longest_life_s=limits.max_ttl_s, clock=clock)
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
@@ -98,12 +109,15 @@ class ResponseCache:
         if query.mode is Mode.DEFAULT and not is_repeatable(query.request.get("sampling", {})):
             return Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
         digest = request_digest(query.request, _sharing(caller, query))
+        await self._epochs.settle()
+        ticket = Ticket(digest=digest, epoch=self._epochs.number(partition(caller.tenant)))
         key = storage_key(caller.tenant, digest)
-        return Looked(digest=digest, result=await self._store.lookup(key, max_age_s=query.max_age_s))
+        return Looked(digest=bytes(ticket), result=await self._store.lookup(key, max_age_s=query.max_age_s))
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""
-        self._check(digest, answer)
+        ticket = ticket_from(digest)
+        self._check(answer)
         if answer.finish is Finish.INCOMPLETE:
             return "the answer is not complete"
         if len(answer.payload) > self._limits.max_bytes:
@@ -115,24 +129,26 @@ class ResponseCache:
             stored_at=wall,
             fresh_until=expires_at,
             expires_at=expires_at,
-            epoch=0,
+            # No caller can claim to be newer than what this instance knows.
+            epoch=min(ticket.epoch, self._epochs.number(partition(caller.tenant))),
             revision=answer.revision,
             tags=answer.tags,
         )
-        await self._store.commit(storage_key(caller.tenant, digest), entry)
+        key = storage_key(caller.tenant, ticket.digest)
+        if self._epochs.objection(key, entry) == INVALIDATED:
+            return "it was invalidated while it was generated"
+        await self._store.commit(key, entry)
         return ""
 
     async def discard(self, caller: Caller, digest: bytes, found: Found) -> None:
         """Forget an entry whose payload turned out not to be an answer."""
-        await self._store.discard(found, storage_key(caller.tenant, digest))
+        await self._store.discard(found, storage_key(caller.tenant, ticket_from(digest).digest))
 
     async def report(self) -> list[TierReport]:
         """Counters and sizes of each tier."""
         return await self._store.report()
 
-    def _check(self, digest: bytes, answer: Answer) -> None:
-        if len(digest) != DIGEST_BYTES:
-            raise InvalidRequest(f"{len(digest)} bytes is not a digest", field="digest", limit=f"{DIGEST_BYTES} bytes")
+    def _check(self, answer: Answer) -> None:
         if answer.ttl_s is not None and answer.ttl_s <= 0:
             raise InvalidRequest("must be over 0", field="ttl", limit="over 0 s")
         if len(answer.tags) > self._limits.max_tags:

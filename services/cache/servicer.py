@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -17,10 +18,13 @@ from meshkit.errors import InvalidRequest, NotBuilt
 from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
+from services.cache import operations_proto
 from services.cache.entry import Finish
+from services.cache.invalidations import Invalidations
 from services.cache.plain import plain_message
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
 from services.cache.tiered import Found, TierName, TierReport
+from services.cache.transfer import Transfer
 
 _FINISHES = {
     common_pb2.FINISH_REASON_STOP: Finish.STOP,
@@ -29,6 +33,11 @@ _FINISHES = {
 }
 _TIERS = {TierName.L1: pb.CACHE_TIER_L1, TierName.L2: pb.CACHE_TIER_L2, TierName.L3: pb.CACHE_TIER_L3}
 _NOT_IN_REQUEST = ("scope", "session_id")
+_EXPORT_ENTRIES = 64
+_EXPORT_BYTES = 256 * 1024
+_LONGEST_SWEEP_S = 60.0
+_REPLY_S = 0.5
+"""Kept of a caller's deadline for the reply."""
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -36,8 +45,12 @@ E = TypeVar("E", bound=IntEnum)
 class CacheServicer(CacheServiceServicer):
     """The contract over one ResponseCache."""
 
-    def __init__(self, cache: ResponseCache, *, started_at: float) -> None:
+    def __init__(
+        self, cache: ResponseCache, *, invalidations: Invalidations, transfer: Transfer, started_at: float
+    ) -> None:
         self._cache = cache
+        self._invalidations = invalidations
+        self._transfer = transfer
         self._started_at = started_at
 
     async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
@@ -80,10 +93,36 @@ class CacheServicer(CacheServiceServicer):
         yield pb.FollowResponse()
 
     async def Invalidate(self, request: pb.InvalidateRequest, context: Any) -> pb.InvalidateResponse:
-        raise NotBuilt("invalidation is not built yet; entries end with their time to live")
+        order, time_s = operations_proto.invalidation(request), _sweep_time_s()
+        return operations_proto.invalidated(await self._invalidations.invalidate(_caller(), order, time_s=time_s))
 
     async def BumpEpoch(self, request: pb.BumpEpochRequest, context: Any) -> pb.BumpEpochResponse:
-        raise NotBuilt("epochs are not built yet; entries end with their time to live")
+        outcome = await self._invalidations.bump(_caller(), operations_proto.bump(request))
+        return pb.BumpEpochResponse(epoch=outcome.epoch, shared=outcome.is_shared)
+
+    async def ListInvalidations(
+        self, request: pb.ListInvalidationsRequest, context: Any
+    ) -> pb.ListInvalidationsResponse:
+        records = self._invalidations.records(_caller())
+        return pb.ListInvalidationsResponse(records=[operations_proto.record(one) for one in records])
+
+    async def Export(self, request: pb.ExportRequest, context: Any) -> AsyncIterator[pb.ExportResponse]:
+        part, part_bytes = pb.ExportResponse(), 0
+        async for portable, expected_count in self._transfer.entries(_caller()):
+            part.expected_count = expected_count
+            with contextlib.suppress(DecodeError):
+                part.entries.append(operations_proto.exported(portable))
+                part_bytes += portable.entry.size_bytes
+            if len(part.entries) >= _EXPORT_ENTRIES or part_bytes >= _EXPORT_BYTES:
+                yield part
+                part, part_bytes = pb.ExportResponse(), 0
+        if part.entries:
+            yield part
+
+    async def Import(self, request: pb.ImportRequest, context: Any) -> pb.ImportResponse:
+        portables = [operations_proto.portable(entry) for entry in request.entries]
+        fates = await self._transfer.take(_caller(), portables, as_new=request.as_new)
+        return operations_proto.imported(fates)
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
         raise NotBuilt("look-up by meaning is not built yet, so there are no false hits to report")
@@ -92,6 +131,11 @@ class CacheServicer(CacheServiceServicer):
 def _caller() -> Caller:
     call = current_call()
     return Caller(tenant=call.tenant, principal=call.principal)
+
+
+def _sweep_time_s() -> float:
+    remaining_s = current_call().remaining_s()
+    return _LONGEST_SWEEP_S if remaining_s is None else max(0.05, remaining_s - _REPLY_S)
 
 
 def _query(request: pb.LookupRequest) -> Query:

@@ -7,7 +7,7 @@ other instances fill too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,7 +59,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """No usable entry. Reasons: absent, expired, too old, unreadable."""
+    """No usable entry. Reasons: absent, expired, too old, unreadable, or an objection."""
 
     reason: str
 
@@ -74,11 +74,19 @@ class TierReport:
 
 
 class TieredStore:
-    """All tiers as one. `levels` are in the order of look-up."""
+    """All tiers as one. `levels` are in the order of look-up; `objection` says why an entry must not be served."""
 
-    def __init__(self, levels: Sequence[Level], clock: Clock) -> None:
+    def __init__(
+        self, levels: Sequence[Level], clock: Clock, objection: Callable[[bytes, Entry], str] = lambda key, entry: ""
+    ) -> None:
         self._levels = tuple(levels)
         self._clock = clock
+        self._objection = objection
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The tiers, fastest first."""
+        return self._levels
 
     async def lookup(self, key: bytes, *, max_age_s: float | None = None) -> Found | Absent:
         """The first usable entry. Never raises for a tier's sake."""
@@ -96,6 +104,14 @@ class TieredStore:
         """Store in every tier; a tier that can't take it is counted."""
         for level in self._levels:
             await self._copy(level, key, entry)
+
+    async def place(self, key: bytes, entry: Entry) -> None:
+        """Store in every tier, and wait for each, instead of queueing where writing takes time."""
+        for level in self._levels:
+            try:
+                await level.store.put(key, entry)
+            except TierUnavailable:
+                level.counters.error_count += 1
 
     async def discard(self, found: Found, key: bytes) -> None:
         """Forget an entry that could be decoded but not understood, in every tier, and count it where it was found."""
@@ -131,6 +147,8 @@ class TieredStore:
         level.counters.lookup_count += 1
         if entry is None:
             return None, ""
+        if objection := self._objection(key, entry):
+            return None, objection
         return self._judge(level, entry, max_age_s)
 
     def _judge(self, level: Level, entry: Entry, max_age_s: float | None) -> tuple[Found | None, str]:

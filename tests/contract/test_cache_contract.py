@@ -126,8 +126,6 @@ NOT_BUILT = {
     "Lookup": a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC),
     "Abandon": pb.AbandonRequest(),
     "Renew": pb.RenewRequest(),
-    "Invalidate": pb.InvalidateRequest(),
-    "BumpEpoch": pb.BumpEpochRequest(),
     "ReportFalseHit": pb.ReportFalseHitRequest(),
 }
 

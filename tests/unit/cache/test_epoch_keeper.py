@@ -44,6 +44,10 @@ def memory(clock):
     return FlakyEpochs(clock)
 
 
+def a_file(path) -> EpochFile:
+    return EpochFile(path, max_rules=SETTINGS.max_rules)
+
+
 def alone(clock, file=None) -> EpochKeeper:
     return EpochKeeper(SETTINGS, longest_life_s=100, clock=clock, file=file)
 
@@ -199,12 +203,12 @@ async def test_old_rules_are_folded_when_a_new_one_is_given(clock, memory):
 
 
 async def test_what_an_instance_knew_it_knows_after_a_restart(clock, memory, tmp_path):
-    file = EpochFile(tmp_path / "epochs")
+    file = a_file(tmp_path / "epochs")
     entry = entry_now(alone(clock), clock)
     keeper = alone(clock, file)
     await keeper.start()
     await keeper.give(ANN, TAG)
-    again = alone(clock, EpochFile(tmp_path / "epochs"))
+    again = alone(clock, a_file(tmp_path / "epochs"))
     await again.start()
     assert again.objection(KEY, entry) == INVALIDATED
     assert again.number(ANN) == keeper.number(ANN)
@@ -212,7 +216,7 @@ async def test_what_an_instance_knew_it_knows_after_a_restart(clock, memory, tmp
 
 async def test_an_unshared_rule_is_told_to_the_others_after_a_restart(clock, memory, tmp_path):
     memory.is_down = True
-    file = EpochFile(tmp_path / "epochs")
+    file = a_file(tmp_path / "epochs")
     async with instance(clock, memory, file) as keeper:
         await keeper.give(ANN, TAG)
     memory.is_down = False
@@ -226,6 +230,18 @@ async def test_an_unshared_rule_is_told_to_the_others_after_a_restart(clock, mem
         running.cancel()
 
 
+async def test_two_processes_that_meet_at_one_file_forget_nothing_of_each_other(clock, tmp_path):
+    one, other = (alone(clock, a_file(tmp_path / "epochs")) for _ in range(2))
+    await one.start()
+    await other.start()
+    await one.give(ANN, TAG)
+    await other.give(BOB, EVERYTHING)
+    assert other.number(ANN) == one.number(ANN)
+    last = alone(clock, a_file(tmp_path / "epochs"))
+    await last.start()
+    assert (last.number(ANN), last.number(BOB)) == (one.number(ANN), other.number(BOB))
+
+
 @pytest.mark.parametrize("damage", [b"", b"MCR\x01", b"\x00" * 100])
 async def test_a_damaged_file_means_that_nothing_from_before_is_believed_ever_again(clock, tmp_path, damage):
     path = tmp_path / "epochs"
@@ -233,7 +249,7 @@ async def test_a_damaged_file_means_that_nothing_from_before_is_believed_ever_ag
     before = entry_now(alone(clock), clock)
     await clock.advance(1)
     for _ in range(2):
-        keeper = alone(clock, EpochFile(path))
+        keeper = alone(clock, a_file(path))
         await keeper.start()
         assert keeper.objection(KEY, before) == INVALIDATED
     assert keeper.objection(KEY, entry_now(keeper, clock)) == ""
@@ -241,7 +257,7 @@ async def test_a_damaged_file_means_that_nothing_from_before_is_believed_ever_ag
 
 async def test_a_rule_that_a_restart_would_forget_is_obeyed_and_refused(clock, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    keeper = alone(clock, EpochFile(tmp_path / "file" / "epochs"))
+    keeper = alone(clock, a_file(tmp_path / "file" / "epochs"))
     entry = entry_now(keeper, clock)
     with pytest.raises(BackendDown, match="restart"):
         await keeper.give(ANN, TAG)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
 
@@ -14,15 +15,16 @@ from meshkit.chassis import Chassis
 from meshkit.clock import Clock
 from meshkit.service import Service
 from services.cache.audit import Audit
+from services.cache.disk.tier import DiskTier
 from services.cache.epoch_file import EpochFile
 from services.cache.epoch_keeper import EpochKeeper
 from services.cache.invalidations import Invalidations
-from services.cache.lifetime import Lifetimes
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
 from services.cache.response_cache import ResponseCache
 from services.cache.servicer import CacheServicer
-from services.cache.settings import CacheSettings
+from services.cache.settings import CacheSettings, L2Settings, L3Settings
 from services.cache.tiered import Level, TieredStore, TierName
 from services.cache.transfer import Transfer
 from services.cache.valkey_epochs import ValkeyEpochs, epochs_client
@@ -39,70 +41,47 @@ class CacheService(Service):
     consul_name = "mesh-cache"
     grpc_name = "mesh.cache.v1.CacheService"
 
-    def __init__(self, servicer: CacheServicer, epochs: Knowledge, second_tier: SecondTier | None) -> None:
+    def __init__(
+        self, servicer: CacheServicer, epochs: EpochKeeper, far_tiers: Sequence[FarTier], sizes: TierCollector
+    ) -> None:
         self._servicer = servicer
         self._epochs = epochs
-        self._second_tier = second_tier
+        self._listening: asyncio.Task[None] | None = None
+        self._far_tiers = far_tiers
+        self._sizes = sizes
+        self._watching: asyncio.Task[None] | None = None
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_CacheServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> Mapping[str, str]:
-        """Ready at once: the first tier needs nothing, the second joins when it answers."""
+        """Ready at once: the first tier needs nothing, the others join when they answer."""
         await self._epochs.start()
-        if self._second_tier is not None:
-            self._second_tier.start()
-        return {"tiers": "L1,L2" if self._second_tier is not None else "L1"}
+        self._listening = asyncio.create_task(self._epochs.run())
+        for tier in self._far_tiers:
+            tier.start()
+        self._watching = asyncio.create_task(self._sizes.watch())
+        return {"tiers": ",".join([TierName.L1.name, *(tier.level.name.name for tier in self._far_tiers)])}
 
     async def close(self) -> None:
-        if self._second_tier is not None:
-            await self._second_tier.close()
+        if self._watching is not None:
+            self._watching.cancel()
+        for tier in self._far_tiers:
+            await tier.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         await self._epochs.close()
 
 
-class Knowledge:
-    """What is invalidated, with what runs beside the requests: listening to the other instances."""
+class FarTier:
+    """A tier outside this process's memory, with what runs beside the requests: its probe and its writer."""
 
-    def __init__(self, settings: CacheSettings, clock: Clock) -> None:
-        shared = (
-            ValkeyEpochs(epochs_client(settings.l2), timeout_s=settings.epochs.timeout_s) if settings.l2.url else None
-        )
-        directory = settings.l3.directory
-        self._is_shared = shared is not None
-        self._running: asyncio.Task[None] | None = None
-        self.keeper = EpochKeeper(
-            settings.epochs,
-            longest_life_s=settings.entry.max_ttl_s + settings.entry.stale_s,
-            clock=clock,
-            shared=shared,
-            file=EpochFile(directory / _EPOCH_FILE, max_rules=settings.epochs.max_rules)
-            if directory is not None
-            else None,
-        )
-
-    async def start(self) -> None:
-        await self.keeper.start()
-        if self._is_shared:
-            self._running = asyncio.create_task(self.keeper.run())
-
-    async def close(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-        await self.keeper.close()
-
-
-class SecondTier:
-    """The shared tier with what runs beside the requests: its probe and its writer."""
-
-    def __init__(self, tier: ValkeyTier, writes: WriteBehind) -> None:
+    def __init__(self, name: TierName, tier: ValkeyTier | DiskTier, settings: L2Settings | L3Settings) -> None:
         self._tier = tier
-        self._writes = writes
+        self._writes = WriteBehind(tier, max_entries=settings.queue_entries, max_bytes=settings.queue_bytes)
         self._running: asyncio.Task[None] | None = None
-
-    @property
-    def level(self) -> Level:
-        return Level(name=TierName.L2, store=self._tier, writes=self._writes)
+        self.level = Level(name=name, store=tier, writes=self._writes)
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -125,39 +104,59 @@ class SecondTier:
 
 def build(settings: CacheSettings, chassis: Chassis) -> Service:
     """The service with its real parts."""
-    second_tier = _second_tier(settings, chassis) if settings.l2.url else None
-    epochs = Knowledge(settings, chassis.clock)
-    keeper = epochs.keeper
-    store = TieredStore(tuple(_levels(settings, chassis, second_tier)), chassis.clock, keeper.objection)
+    far_tiers = tuple(_far_tiers(settings, chassis.clock))
+    levels = (_first_level(settings, chassis.clock), *(tier.level for tier in far_tiers))
+    epochs = _epochs(settings, chassis.clock)
+    store = TieredStore(levels, chassis.clock, epochs.objection)
     cache = ResponseCache(
-        store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock, epochs=keeper
+        store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock, epochs=epochs
     )
-    chassis.metrics_registry.register(TierCollector(store))
+    sizes = TierCollector(store, chassis.clock)
+    chassis.metrics_registry.register(sizes)
     servicer = CacheServicer(
         cache,
-        invalidations=Invalidations(store, keeper, Audit(), chassis.clock),
-        transfer=Transfer(store, keeper, limits=settings.entry, clock=chassis.clock),
+        invalidations=Invalidations(store, epochs, Audit(), chassis.clock),
+        transfer=Transfer(store, epochs, limits=settings.entry, clock=chassis.clock),
         started_at=chassis.clock.wall(),
     )
-    return CacheService(servicer, epochs, second_tier)
+    return CacheService(servicer, epochs, far_tiers, sizes)
 
 
-def _levels(settings: CacheSettings, chassis: Chassis, second_tier: SecondTier | None) -> Iterator[Level]:
-    first = MemoryTier(budget_bytes=settings.l1.budget_bytes, ttl_s=settings.l1.ttl_s, clock=chassis.clock)
-    yield Level(name=TierName.L1, store=first)
-    if second_tier is not None:
-        yield second_tier.level
+def _epochs(settings: CacheSettings, clock: Clock) -> EpochKeeper:
+    folder, timeout_s = settings.l3.directory, settings.epochs.timeout_s
+    return EpochKeeper(
+        settings.epochs,
+        longest_life_s=settings.entry.max_ttl_s + settings.entry.stale_s,
+        clock=clock,
+        shared=ValkeyEpochs(epochs_client(settings.l2), timeout_s=timeout_s) if settings.l2.url else None,
+        file=EpochFile(folder / _EPOCH_FILE, max_rules=settings.epochs.max_rules) if folder is not None else None,
+    )
 
 
-def _second_tier(settings: CacheSettings, chassis: Chassis) -> SecondTier:
-    tier = ValkeyTier(settings.l2, chassis.clock)
-    writes = WriteBehind(tier, max_entries=settings.l2.queue_entries, max_bytes=settings.l2.queue_bytes)
-    return SecondTier(tier, writes)
+def _first_level(settings: CacheSettings, clock: Clock) -> Level:
+    is_only = not settings.l2.url and settings.l3.directory is None
+    # What is stale must lie somewhere: with no other tier, here.
+    ttl_s = settings.l1.ttl_s + (settings.entry.stale_s if is_only else 0.0)
+    lifetime = TierLifetime(ttl_s=ttl_s, jitter=settings.entry.ttl_jitter)
+    store = MemoryTier(budget_bytes=settings.l1.budget_bytes, lifetime=lifetime, clock=clock)
+    return Level(name=TierName.L1, store=store)
+
+
+def _far_tiers(settings: CacheSettings, clock: Clock) -> Iterator[FarTier]:
+    folder = settings.l3.directory
+    if settings.l2.url:
+        is_last = folder is None
+        lifetime = TierLifetime(ttl_s=math.inf if is_last else settings.l2.ttl_s, jitter=settings.entry.ttl_jitter)
+        yield FarTier(TierName.L2, ValkeyTier(settings.l2, lifetime, clock), settings.l2)
+    if folder is not None:
+        yield FarTier(TierName.L3, DiskTier(folder, settings.l3, clock), settings.l3)
 
 
 def _lifetimes(settings: CacheSettings) -> Lifetimes:
+    """An entry's own life is what the last tier gives it."""
+    last = settings.l3 if settings.l3.directory else settings.l2 if settings.l2.url else settings.l1
     return Lifetimes(
-        default_s=settings.l2.ttl_s if settings.l2.url else settings.l1.ttl_s,
+        default_s=last.ttl_s,
         longest_s=settings.entry.max_ttl_s,
         jitter=settings.entry.ttl_jitter,
         random=random.random,

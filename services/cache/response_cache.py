@@ -123,12 +123,12 @@ class ResponseCache:
         if len(answer.payload) > self._limits.max_bytes:
             return f"{len(answer.payload)} bytes is too large (limit: {self._limits.max_bytes} bytes)"
         wall = self._clock.wall()
-        expires_at = wall + self._lifetimes.seconds(answer.ttl_s)
+        fresh_until = wall + self._lifetimes.seconds(answer.ttl_s)
         entry = Entry(
             payload=answer.payload,
             stored_at=wall,
-            fresh_until=expires_at,
-            expires_at=expires_at,
+            fresh_until=fresh_until,
+            expires_at=fresh_until + self._limits.stale_s,
             # No caller can claim to be newer than what this instance knows.
             epoch=min(ticket.epoch, self._epochs.number(partition(caller.tenant))),
             revision=answer.revision,

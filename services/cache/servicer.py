@@ -202,6 +202,7 @@ def _fill_hit(hit: pb.Hit, found: Found) -> bool:
         return False
     hit.tier = _TIERS[found.tier]
     hit.age.FromMicroseconds(int(found.age_s * 1e6))
+    hit.stale = found.is_stale
     return True
 
 

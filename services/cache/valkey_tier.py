@@ -21,6 +21,7 @@ from valkey.exceptions import ResponseError, ValkeyError
 from meshkit.clock import Clock
 from services.cache.breaker import Breaker, keep_probing
 from services.cache.entry import VERSION, Entry, Unreadable, decode, encode
+from services.cache.lifetime import TierLifetime
 from services.cache.settings import L2Settings
 from services.cache.tier import UNKNOWN, Swept, TierSize, TierUnavailable
 
@@ -35,8 +36,9 @@ T = TypeVar("T")
 class ValkeyTier:
     """Entries on a shared server. `watch` must run for it to be asked at all: it starts as unavailable."""
 
-    def __init__(self, settings: L2Settings, clock: Clock) -> None:
+    def __init__(self, settings: L2Settings, lifetime: TierLifetime, clock: Clock) -> None:
         self._settings = settings
+        self._lifetime = lifetime
         self._clock = clock
         self._breaker = Breaker(failure_limit=settings.failure_limit)
         self._calls_in_flight = 0
@@ -72,9 +74,9 @@ class ValkeyTier:
             raise
 
     async def put(self, key: bytes, entry: Entry) -> None:
-        remaining_ms = int((entry.expires_at - self._clock.wall()) * 1000)
-        if remaining_ms > 0:
-            write = self._client.set(KEY_PREFIX + key, encode(key, entry), px=remaining_ms)
+        lives_ms = int(self._lifetime.seconds(entry.expires_at - self._clock.wall()) * 1000)
+        if lives_ms > 0:
+            write = self._client.set(KEY_PREFIX + key, encode(key, entry), px=lives_ms)
             await self._call(write, self._settings.write_timeout_s)
 
     async def delete(self, key: bytes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import math
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ from meshkit.testing.running import running_server
 from meshkit.testing.valkey import ValkeyServer, valkey_server
 from meshkit.valkey_binary import ValkeyUnavailable, valkey_binary
 from services.cache.app import CacheService, build
+from services.cache.lifetime import TierLifetime
 from services.cache.settings import CacheSettings, L1Settings, L2Settings
 from services.cache.tier import TierUnavailable
 from services.cache.valkey_tier import KEY_PREFIX, ValkeyTier
@@ -42,7 +44,7 @@ def _real_server():
 
 @contextlib.asynccontextmanager
 async def connected_tier(server: ValkeyServer, **changes):
-    tier = ValkeyTier(dataclasses.replace(L2, url=server.url, **changes), SystemClock())
+    tier = ValkeyTier(dataclasses.replace(L2, url=server.url, **changes), TierLifetime(ttl_s=math.inf), SystemClock())
     watching = asyncio.create_task(tier.watch())
     try:
         await until(lambda: tier.is_available)

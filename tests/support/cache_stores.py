@@ -12,11 +12,11 @@ KEY = hashlib.sha256(b"one").digest()
 OTHER_KEY = hashlib.sha256(b"other").digest()
 
 
-def an_entry(payload: bytes = b"answer", *, wall: float, lives_s: float = 60.0) -> Entry:
+def an_entry(payload: bytes = b"answer", *, wall: float, lives_s: float = 60.0, fresh_s: float | None = None) -> Entry:
     return Entry(
         payload=payload,
         stored_at=wall,
-        fresh_until=wall + lives_s,
+        fresh_until=wall + (lives_s if fresh_s is None else fresh_s),
         expires_at=wall + lives_s,
         epoch=0,
         revision="r1",

@@ -5,7 +5,7 @@ import pytest
 from meshkit.errors import InvalidRequest, NotBuilt
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Finish
-from services.cache.lifetime import Lifetimes
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
 from services.cache.response_cache import NOT_STORABLE, Answer, Caller, Looked, Mode, Query, ResponseCache, Scope
 from services.cache.settings import EntrySettings
@@ -21,10 +21,24 @@ ANSWER = Answer(payload=b"stored", finish=Finish.STOP)
 @pytest.fixture
 def cache():
     clock = FakeClock()
-    first = MemoryTier(budget_bytes=10_000_000, ttl_s=300, clock=clock)
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=300), clock=clock)
     store = TieredStore([Level(name=TierName.L1, store=first)], clock)
     lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
     return ResponseCache(store, limits=EntrySettings(max_bytes=1000), lifetimes=lifetimes, clock=clock)
+
+
+async def test_an_answer_may_be_served_stale_for_as_long_as_the_settings_say():
+    clock = FakeClock()
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=1e9), clock=clock)
+    store = TieredStore([Level(name=TierName.L1, store=first)], clock)
+    lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
+    for stale_s, waits in ((0.0, [False, None, None]), (60.0, [False, True, None])):
+        cache = ResponseCache(store, limits=EntrySettings(stale_s=stale_s), lifetimes=lifetimes, clock=clock)
+        await commit(cache, ANN)
+        for seconds, expected in zip((299, 2, 60), waits, strict=True):
+            await clock.advance(seconds)
+            result = (await cache.lookup(ANN, Query(request=REQUEST))).result
+            assert (result.is_stale if isinstance(result, Found) else None) is expected
 
 
 async def is_hit(cache, caller, **query) -> bool:

@@ -78,18 +78,20 @@ class LookupResponse(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("answer", "tier", "similarity", "error_bound", "age")
+    __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "stale")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     answer: StoredAnswer
     tier: CacheTier
     similarity: float
     error_bound: float
     age: _duration_pb2.Duration
-    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ...) -> None: ...
 
 class Miss(_message.Message):
     __slots__ = ("reason",)

@@ -22,6 +22,7 @@ from services.cache.invalidations import Invalidations
 from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
+from services.cache.quota import Quotas, TenantMemory
 from services.cache.response_cache import ResponseCache
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings, L2Settings, L3Settings
@@ -138,7 +139,11 @@ def _first_level(settings: CacheSettings, clock: Clock) -> Level:
     # What is stale must lie somewhere: with no other tier, here.
     ttl_s = settings.l1.ttl_s + (settings.entry.stale_s if is_only else 0.0)
     lifetime = TierLifetime(ttl_s=ttl_s, jitter=settings.entry.ttl_jitter)
-    store = MemoryTier(budget_bytes=settings.l1.budget_bytes, lifetime=lifetime, clock=clock)
+    store = TenantMemory(
+        budget_bytes=settings.l1.budget_bytes,
+        quota_of=Quotas(settings.quota).of,
+        memory=lambda budget_bytes: MemoryTier(budget_bytes=budget_bytes, lifetime=lifetime, clock=clock),
+    )
     return Level(name=TierName.L1, store=store)
 
 

@@ -72,6 +72,21 @@ class MemoryTier:
         self._by_key: dict[bytes, _Held] = {}
         self._all: list[_Held] = []
 
+    @property
+    def entry_count(self) -> int:
+        """Entries, expired ones too."""
+        return len(self._all)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes with all that holding them costs."""
+        return self._size_bytes
+
+    @property
+    def eviction_count(self) -> int:
+        """Entries that had to go for others, since the start."""
+        return self._eviction_count
+
     async def get(self, key: bytes) -> Entry | None:
         """The entry, which then is worth more; expired ones are dropped."""
         held = self._by_key.get(key)
@@ -94,7 +109,7 @@ class MemoryTier:
         if lives_s <= 0 or cost_bytes > self._budget_bytes:
             return
         while self._size_bytes + cost_bytes > self._budget_bytes:
-            self._evict()
+            self.evict()
         hit_count = 1 if before is None else before.hit_count
         worth = self._faded_worth + hit_count / cost_bytes
         held = _held(key, entry, self._clock.now() + lives_s, cost_bytes, hit_count, worth, len(self._all))
@@ -131,7 +146,15 @@ class MemoryTier:
             position = min(first, len(self._all))
         return Swept(entry_count=entry_count, size_bytes=size_bytes)
 
-    def _evict(self) -> None:
+    def tidy(self) -> None:
+        """Drop what has expired in a small sample."""
+        now = self._clock.now()
+        for held in {held.key: held for held in self._sample()}.values():
+            if held.dies_at <= now:
+                self._drop(held)
+
+    def evict(self) -> None:
+        """Let one entry go, the least worth keeping of a sample. There must be one."""
         now = self._clock.now()
         sample = self._sample()
         expired = next((held for held in sample if held.dies_at <= now), None)

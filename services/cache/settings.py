@@ -154,6 +154,35 @@ class EpochSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantQuotaSettings:
+    """One tenant's share of L1."""
+
+    max_bytes: int = 0
+    """0: as `quota.max_bytes`."""
+    max_entries: int = 0
+    """0: as `quota.max_entries`."""
+
+    def __post_init__(self) -> None:
+        require(self.max_bytes >= 0 and self.max_entries >= 0, "max_bytes and max_entries must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaSettings:
+    """How much of L1 a tenant may hold. Whatever it is, none can push out what another holds, if that is less."""
+
+    max_bytes: int = 0
+    """For each tenant; 0: no limit but l1.budget_bytes."""
+    max_entries: int = 0
+    """For each tenant; 0: no limit."""
+    tenants: dict[str, TenantQuotaSettings] = field(default_factory=dict)
+    """Other limits for some, such as `[quota.tenants.search]` with `max_bytes = 200000000`."""
+
+    def __post_init__(self) -> None:
+        require(self.max_bytes >= 0, "quota.max_bytes must not be negative")
+        require(self.max_entries >= 0, "quota.max_entries must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings(ServiceSettings):
     """Settings of the cache service."""
 
@@ -164,3 +193,4 @@ class CacheSettings(ServiceSettings):
     l3: L3Settings = field(default_factory=L3Settings)
     entry: EntrySettings = field(default_factory=EntrySettings)
     epochs: EpochSettings = field(default_factory=EpochSettings)
+    quota: QuotaSettings = field(default_factory=QuotaSettings)

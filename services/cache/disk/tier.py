@@ -54,7 +54,8 @@ class DiskTier:
         if row is None or key in self._forgotten:
             return None
         if row.entry is None:
-            await self.delete(key)
+            with contextlib.suppress(TierUnavailable):
+                await self.delete(key)
             raise Unreadable("the stored bytes are not this key's entry")
         if len(self._visited) < _MOST_NOTES:
             self._visited.add(row.id)

@@ -28,7 +28,7 @@ from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings, L2Settings, L3Settings
 from services.cache.tiered import Level, TieredStore, TierName
 from services.cache.transfer import Transfer
-from services.cache.valkey_epochs import ValkeyEpochs, epochs_client
+from services.cache.valkey_epochs import ValkeyEpochs
 from services.cache.valkey_tier import ValkeyTier
 from services.cache.write_behind import WriteBehind
 
@@ -124,12 +124,12 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
 
 
 def _epochs(settings: CacheSettings, clock: Clock) -> EpochKeeper:
-    folder, timeout_s = settings.l3.directory, settings.epochs.timeout_s
+    folder = settings.l3.directory
     return EpochKeeper(
         settings.epochs,
         longest_life_s=settings.entry.max_ttl_s + settings.entry.stale_s,
         clock=clock,
-        shared=ValkeyEpochs(epochs_client(settings.l2), timeout_s=timeout_s) if settings.l2.url else None,
+        shared=ValkeyEpochs(settings.l2, settings.epochs, clock) if settings.l2.url else None,
         file=EpochFile(folder / _EPOCH_FILE, max_rules=settings.epochs.max_rules) if folder is not None else None,
     )
 

@@ -28,12 +28,14 @@ class Contact:
         self._started_wall = clock.wall()
         self._heard_at = float("-inf")
         self._failure_count = 0
+        self._has_heard = False
         self._turn = asyncio.Event()
 
     @property
     def is_silent(self) -> bool:
-        """Whether the shared memory was asked and did not answer."""
-        return self._failure_count >= _FAILURES_OF_SILENCE
+        """Whether the shared memory was asked and did not answer. At the start it takes a moment to connect."""
+        is_starting = not self._has_heard and self._clock.now() - self._started_at <= self._bound_s
+        return self._failure_count >= _FAILURES_OF_SILENCE and not is_starting
 
     @property
     def should_ask_at_once(self) -> bool:
@@ -54,6 +56,7 @@ class Contact:
         """Everything that was known at `asked_at` has been told."""
         self._heard_at = max(self._heard_at, asked_at)
         self._failure_count = 0
+        self._has_heard = True
         self._next_turn()
 
     def failed(self) -> None:

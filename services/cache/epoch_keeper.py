@@ -6,11 +6,14 @@ this instance knows to be invalidated is never served, whatever else is down.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 
 from meshkit.clock import Clock
 from meshkit.errors import BackendDown
+from meshkit.telemetry import names
+from meshkit.telemetry.logs import get_logger
 from services.cache.contact import Contact
 from services.cache.entry import Entry
 from services.cache.epoch_file import Damaged, EpochFile, Remembered
@@ -21,6 +24,7 @@ from services.cache.tier import TierUnavailable
 
 INVALIDATED = "invalidated"
 OUT_OF_TOUCH = "out of touch"
+_log = get_logger(__name__)
 _REMEMBER_EVERY_S = 15.0
 _FOLD_SLACK_S = 3600.0
 """For answers whose generation took long, and for clocks that differ."""
@@ -61,6 +65,7 @@ class EpochKeeper:
         self._nothing_before = 0.0
         self._remembered_at = float("-inf")
         self._is_dirty = False
+        self._is_told_silent = False
 
     def number(self, partition: bytes) -> int:
         """What a look-up takes with it, for the entry that it may lead to."""
@@ -132,18 +137,12 @@ class EpochKeeper:
         """Hear what others say, again and again. Runs until cancelled."""
         if self._shared is None or self._contact is None:
             return
-        while True:
-            asked_at = self._clock.now()
-            try:
-                await self._catch_up(self._shared)
-            except TierUnavailable:
-                self._contact.failed()
-            else:
-                self._contact.heard(asked_at)
-            if self._is_dirty or self._clock.now() - self._remembered_at > _REMEMBER_EVERY_S:
-                await self._remember()
-            if not self._contact.should_ask_at_once:
-                await self._clock.sleep(self._settings.poll_s)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._shared.watch())
+            while True:
+                await self._ask(self._shared, self._contact)
+                if not self._contact.should_ask_at_once:
+                    await self._clock.sleep(self._settings.poll_s)
 
     async def close(self) -> None:
         await self._remember()
@@ -170,6 +169,21 @@ class EpochKeeper:
                 pass
         issued = await self._here.issue(partition, selector, at_least=at_least, once=once)
         return Given(issued=issued, is_shared=self._shared is None)
+
+    async def _ask(self, shared: SharedEpochs, contact: Contact) -> None:
+        asked_at = self._clock.now()
+        try:
+            await self._catch_up(shared)
+        except TierUnavailable as problem:
+            contact.failed()
+            if not self._is_told_silent and contact.is_silent:
+                _log.warning(names.LOG_CACHE_EPOCHS_UNHEARD, error=str(problem), grace_s=self._settings.grace_s)
+                self._is_told_silent = True
+        else:
+            contact.heard(asked_at)
+            self._is_told_silent = False
+        if self._is_dirty or self._clock.now() - self._remembered_at > _REMEMBER_EVERY_S:
+            await self._remember()
 
     async def _catch_up(self, shared: SharedEpochs) -> None:
         for rule in tuple(self._unshared):

@@ -54,6 +54,10 @@ class Heard:
 class SharedEpochs(Protocol):
     """Every call is bounded in time and raises TierUnavailable where the memory does not answer."""
 
+    async def watch(self) -> None:
+        """Keep in touch with it. Runs until cancelled, or ends where there is nothing to do."""
+        ...
+
     async def issue(
         self,
         partition: bytes,
@@ -94,6 +98,8 @@ class LocalEpochs:
         self._numbers: dict[bytes, Rule] = {}
         self._largest = 0
         self._once: dict[bytes, tuple[float, Issued]] = {}
+
+    async def watch(self) -> None: ...
 
     async def issue(
         self,

@@ -7,23 +7,25 @@ or not at all.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import valkey.asyncio as valkey_client
-from valkey.exceptions import ValkeyError
-
+from meshkit.clock import Clock
 from services.cache.epochs import Rule, Selector, rule_about
-from services.cache.settings import L2Settings
+from services.cache.settings import EpochSettings, L2Settings
 from services.cache.shared_epochs import HISTORY_BYTES, ONCE_TTL_S, PAGE_RULES, Heard, Issued, Once
-from services.cache.tier import TierUnavailable
+from services.cache.valkey_cluster import Cluster, OneServer, Servers
+from services.cache.valkey_node import Refused
+from services.cache.valkey_tier import ELSEWHERE
 
-RULES = b"mesh:cache-epochs:{1}:rules"
-_ONCE = b"mesh:cache-epochs:{1}:once:"
+RULES = b"mesh:cache:epochs:{1}:rules"
+_ONCE = b"mesh:cache:epochs:{1}:once:"
+"""Of one slot, so that a script may use both in a cluster."""
 _FINGERPRINT_BYTES = 16
+_CONNECTIONS = 4
 
 # ARGV: subject, least number, life of the idempotency key in ms (0: none), fingerprint, count of subjects to remove,
 # those, then number and subject of each to add.
@@ -64,11 +66,18 @@ end
 
 
 class ValkeyEpochs:
-    """The shared memory on one client, which it closes."""
+    """The shared memory. `watch` must run for it to be asked at all."""
 
-    def __init__(self, client: Any, *, timeout_s: float) -> None:
-        self._client = client
-        self._timeout_s = timeout_s
+    def __init__(self, l2: L2Settings, settings: EpochSettings, clock: Clock) -> None:
+        # Connections of its own, so that questions about rules never wait behind entries, and a server that is back is
+        # noticed as soon as the bound needs.
+        rest_s = settings.poll_s
+        own = dataclasses.replace(l2, max_connections=_CONNECTIONS, first_rest_s=rest_s, longest_rest_s=rest_s)
+        self._servers: Servers = Cluster(own, clock) if own.cluster else OneServer(own, clock)
+        self._timeout_s = settings.timeout_s
+
+    async def watch(self) -> None:
+        await self._servers.watch()
 
     async def issue(
         self,
@@ -102,27 +111,21 @@ class ValkeyEpochs:
 
     async def finish(self, once: Once, issued: Issued, outcome: bytes) -> None:
         value = once.fingerprint + b"%d:" % issued.number + outcome
-        await self._bounded(self._client.set(_once_key(once), value, px=int(ONCE_TTL_S * 1000), xx=True))
+        await self._call(lambda client: client.set(_once_key(once), value, px=int(ONCE_TTL_S * 1000), xx=True))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._servers.close()
 
     async def _run(self, script: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
-        return await self._bounded(self._client.eval(script, len(keys), *keys, *arguments))
+        return await self._call(lambda client: client.eval(script, len(keys), *keys, *arguments))
 
-    async def _bounded(self, command: Any) -> Any:
+    async def _call(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await command
-        except (ValkeyError, OSError, TimeoutError) as error:
-            raise TierUnavailable("no answer in time") from error
-
-
-def epochs_client(settings: L2Settings) -> Any:
-    """A client of its own, so that questions about rules never wait behind entries."""
-    password = settings.password_file.read_text().strip() if settings.password_file else None
-    identity: dict[str, Any] = {"username": settings.username or None, "password": password} if password else {}
-    return valkey_client.Valkey.from_url(settings.url, lib_name=None, lib_version=None, **identity)
+            return await self._servers.of(RULES).call(command, self._timeout_s)
+        except Refused as refusal:
+            if str(refusal).startswith(ELSEWHERE):
+                self._servers.moved()
+            raise
 
 
 def _once_key(once: Once | None) -> bytes:

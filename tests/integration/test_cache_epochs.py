@@ -15,15 +15,18 @@ import valkey.asyncio as valkey_client
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from mesh.common.v1 import common_pb2
+from meshkit.clock import SystemClock
 from meshkit.testing.valkey import valkey_server
 from meshkit.valkey_binary import ValkeyUnavailable, valkey_binary
 from services.cache.settings import EpochSettings, L2Settings
-from services.cache.valkey_epochs import RULES, ValkeyEpochs, epochs_client
+from services.cache.tier import TierUnavailable
+from services.cache.valkey_epochs import RULES, ValkeyEpochs
 from tests.support.free_port import free_port
 from tests.support.real import missing
-from tests.support.shared_epochs import ANN, EVERYTHING, SharedEpochsSuite
+from tests.support.shared_epochs import ANN, EVERYTHING, ONCE, TAG, SharedEpochsSuite, a_rule
 
 PATIENCE_S = 20.0
+RIGHTS = ["~mesh:cache:*", "+ping", "+eval", "+time", "+get", "+set", "+zadd", "+zrem", "+zrangebyscore", "+zrevrange"]
 BOUND_S = EpochSettings().bound_s
 BUSY_S = 0.5
 """What a busy test machine may add to the bound."""
@@ -37,6 +40,29 @@ def _real_server():
         missing(str(problem))
 
 
+async def answers(epochs: ValkeyEpochs) -> bool:
+    try:
+        await epochs.hear(0)
+    except TierUnavailable:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def connected(l2: L2Settings):
+    settings = EpochSettings(timeout_s=PATIENCE_S, bound_s=PATIENCE_S * 2, grace_s=PATIENCE_S * 2)
+    epochs = ValkeyEpochs(l2, settings, SystemClock())
+    watching = asyncio.create_task(epochs.watch())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not await answers(epochs):
+                await asyncio.sleep(0.01)
+        yield epochs
+    finally:
+        watching.cancel()
+        await epochs.close()
+
+
 class TestValkeyEpochs(SharedEpochsSuite):
     @pytest.fixture
     async def server(self):
@@ -45,9 +71,8 @@ class TestValkeyEpochs(SharedEpochsSuite):
 
     @pytest.fixture
     async def memory(self, server):
-        epochs = ValkeyEpochs(epochs_client(L2Settings(url=server.url)), timeout_s=PATIENCE_S)
-        yield epochs
-        await epochs.close()
+        async with connected(L2Settings(url=server.url)) as epochs:
+            yield epochs
 
     @pytest.fixture
     def flush(self, server):
@@ -56,6 +81,19 @@ class TestValkeyEpochs(SharedEpochsSuite):
                 await client.flushall()
 
         return forget
+
+    async def test_the_rights_that_the_docs_name_are_enough(self, server, memory, tmp_path):
+        password = tmp_path / "password"
+        password.write_text("s3cret")
+        async with valkey_client.Valkey.from_url(server.url) as client:
+            await client.execute_command("ACL", "SETUSER", "cache", "on", ">s3cret", *RIGHTS)
+        l2 = L2Settings(url=server.url, username="cache", password_file=password)
+        async with connected(l2) as epochs:
+            issued = await epochs.issue(ANN, EVERYTHING, at_least=1, once=ONCE, by=[a_rule(1, TAG)])
+            await epochs.restore([a_rule(issued.number)])
+            await epochs.finish(ONCE, issued, b"done")
+            assert (await epochs.issue(ANN, EVERYTHING, at_least=1, once=ONCE)).outcome == b"done"
+            assert len((await epochs.hear(0)).rules) == 2
 
     async def test_what_a_stranger_put_into_the_set_is_no_rule(self, server, memory):
         number = (await memory.issue(ANN, EVERYTHING, at_least=1)).number

@@ -18,7 +18,7 @@ from services.cache.settings import L3Settings
 from services.cache.tier import Swept, TierSize, TierUnavailable
 
 _ROWS_A_TURN = 16
-_MOST_MARKS = 10_000
+_MOST_NOTES = 10_000
 
 
 class DiskTier:
@@ -30,6 +30,8 @@ class DiskTier:
         self._life = FileLife(folder, settings, clock)
         self._visited: set[int] = set()
         """Rows that were asked for since that was last written."""
+        self._forgotten: set[bytes] = set()
+        """Keys that are gone, though the file still has them: no request waits for that."""
 
     @property
     def is_available(self) -> bool:
@@ -44,34 +46,31 @@ class DiskTier:
 
     async def close(self) -> None:
         with contextlib.suppress(TierUnavailable):
-            await self._mark()
+            await self._write(_nothing)
         await self._life.close()
 
     async def get(self, key: bytes) -> Entry | None:
         row = await self._life.read(lambda file: find(file.reader, key), self._settings.timeout_s)
-        if row is None:
+        if row is None or key in self._forgotten:
             return None
         if row.entry is None:
             with contextlib.suppress(TierUnavailable):
                 await self.delete(key)
             raise Unreadable("the stored bytes are not this key's entry")
-        if len(self._visited) < _MOST_MARKS:
+        if len(self._visited) < _MOST_NOTES:
             self._visited.add(row.id)
         return row.entry
 
     async def put(self, key: bytes, entry: Entry) -> None:
         if entry.expires_at <= self._clock.wall():
             return
-        marks = self._marks()
-
-        def change(writing: Writing) -> None:
-            writing.mark(marks)
-            writing.put(key, encode(key, entry), entry.expires_at)
-
-        await self._life.write(change)
+        await self._write(lambda writing: writing.put(key, encode(key, entry), entry.expires_at))
 
     async def delete(self, key: bytes) -> None:
-        await self._life.write(lambda writing: writing.forget(key))
+        """Gone at once for this process; from the file within a few seconds."""
+        if not self._life.is_available or len(self._forgotten) >= _MOST_NOTES:
+            raise TierUnavailable("the file is not open, or takes no writes")
+        self._forgotten.add(key)
 
     async def size(self) -> TierSize:
         return await self._life.read(
@@ -85,6 +84,7 @@ class DiskTier:
         )
 
     async def sweep(self, prefix: bytes, matches: Callable[[bytes, Entry], bool], *, apply: bool) -> Swept:
+        await self._write(_nothing)
         entry_count = size_bytes = 0
         last: bytes | None = None
         while rows := await self._next_rows(prefix, last):
@@ -107,15 +107,24 @@ class DiskTier:
         while True:
             await self._clock.sleep(self._settings.tidy_every_s)
             with contextlib.suppress(TierUnavailable):
-                await self._mark()
+                await self._write(_nothing)
                 while await self._life.write(partial(Writing.tidy, wall=self._clock.wall())):
                     pass
 
-    async def _mark(self) -> None:
-        marks = self._marks()
-        if marks:
-            await self._life.write(lambda writing: writing.mark(marks))
+    async def _write(self, change: Callable[[Writing], None]) -> None:
+        """Write what was only noted so far, then the change."""
+        visited, self._visited = list(self._visited), set()
+        forgotten = set(self._forgotten)
 
-    def _marks(self) -> list[int]:
-        marks, self._visited = list(self._visited), set()
-        return marks
+        def write(writing: Writing) -> None:
+            writing.mark(visited)
+            for key in forgotten:
+                writing.forget(key)
+            change(writing)
+
+        await self._life.write(write)
+        self._forgotten -= forgotten
+
+
+def _nothing(writing: Writing) -> None:
+    """Only what was noted."""

@@ -76,6 +76,21 @@ async def test_entries_outlive_the_tier_that_stored_them(folder):
         assert (await tier.size()).entry_count == 1
 
 
+async def test_a_deleted_entry_is_gone_at_once_and_stays_gone_and_its_key_can_be_used_again(folder):
+    clock = FakeClock()
+    async with opened(folder, clock) as tier:
+        await tier.put(KEY, an_entry(wall=clock.wall()))
+        await tier.put(OTHER_KEY, an_entry(wall=clock.wall()))
+        await tier.delete(KEY)
+        await tier.delete(OTHER_KEY)
+        await tier.put(OTHER_KEY, an_entry(b"new", wall=clock.wall()))
+        assert await tier.get(KEY) is None
+        assert (await tier.get(OTHER_KEY)).payload == b"new"
+    async with opened(folder, clock) as tier:
+        assert await tier.get(KEY) is None
+        assert (await tier.get(OTHER_KEY)).payload == b"new"
+
+
 async def test_it_is_unavailable_until_its_file_is_open(folder):
     tier = DiskTier(folder, SETTINGS, FakeClock())
     for call in (tier.get(KEY), tier.put(KEY, an_entry(wall=9e9)), tier.delete(KEY), tier.size()):

@@ -6,7 +6,9 @@ import dataclasses
 
 import pytest
 
+from meshkit.clock import SystemClock
 from meshkit.errors import BackendDown
+from meshkit.telemetry import names
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Entry
 from services.cache.epoch_file import EpochFile
@@ -146,6 +148,38 @@ async def test_a_look_up_waits_for_an_instance_that_was_frozen_to_ask_first(cloc
         await look_up
         assert frozen.objection(KEY, entry) == INVALIDATED
         thawed.cancel()
+
+
+async def test_the_first_look_up_waits_for_the_first_contact_and_not_for_longer_than_the_bound(clock, memory):
+    settings = dataclasses.replace(SETTINGS, poll_s=0.01, timeout_s=0.01, bound_s=0.05)
+    memory.is_down = True
+    keeper = EpochKeeper(settings, longest_life_s=100, clock=SystemClock(), shared=memory)
+    running = asyncio.create_task(keeper.run())
+    await asyncio.wait_for(keeper.settle(), 5)
+    assert keeper.objection(KEY, dataclasses.replace(entry_now(keeper, clock), stored_at=0)) == OUT_OF_TOUCH
+    running.cancel()
+    memory.is_down = False
+    late = EpochKeeper(SETTINGS, longest_life_s=100, clock=SystemClock(), shared=memory)
+    look_up = asyncio.create_task(late.settle())
+    await asyncio.sleep(0)
+    assert not look_up.done()
+    running = asyncio.create_task(late.run())
+    await asyncio.wait_for(look_up, 5)
+    assert late.objection(KEY, dataclasses.replace(entry_now(late, clock), stored_at=0)) == ""
+    running.cancel()
+
+
+async def test_silence_is_logged_once_with_its_cause(clock, memory, caplog):
+    async with instance(clock, memory):
+        memory.is_down = True
+        await clock.advance(5)
+        memory.is_down = False
+        await clock.advance(1)
+        memory.is_down = True
+        await clock.advance(5)
+    told = [record for record in caplog.records if record.getMessage() == names.LOG_CACHE_EPOCHS_UNHEARD]
+    assert len(told) == 2
+    assert told[0].fields["error"] == "down"
 
 
 async def test_a_look_up_does_not_wait_for_a_memory_that_is_known_to_be_away(clock, memory):

@@ -74,6 +74,12 @@ class LostLease(Exception):
 class FlightStore(Protocol):
     """Where flights are. Keys are bytes; every method is atomic. Raises TierUnavailable where the place is gone."""
 
+    async def watch(self) -> None:
+        """Keep in touch with the place. Runs until cancelled, or returns where there is nothing to keep."""
+        ...
+
+    async def close(self) -> None: ...
+
     async def join(self, key: bytes, *, follows_finished: bool) -> Joined:
         """Lead a new flight, or follow the one there is. `follows_finished` False: a finished one is replaced."""
         ...

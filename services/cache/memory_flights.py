@@ -32,6 +32,11 @@ class MemoryFlights:
         self._size_bytes = 0
         self._flights: dict[bytes, _Flight] = {}
 
+    async def watch(self) -> None:
+        """It is always here."""
+
+    async def close(self) -> None: ...
+
     async def join(self, key: bytes, *, follows_finished: bool) -> Joined:
         now = self._clock.now()
         self._forget_old(now)

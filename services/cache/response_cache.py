@@ -15,10 +15,12 @@ from meshkit.clock import Clock
 from meshkit.errors import InvalidRequest, NotBuilt
 from meshkit.together import Together
 from services.cache.entry import Entry, Finish
+from services.cache.epoch_keeper import INVALIDATED, EpochKeeper
 from services.cache.lifetime import Lifetimes
-from services.cache.request_key import DIGEST_BYTES, is_repeatable, request_digest, storage_key
-from services.cache.settings import EntrySettings
-from services.cache.single_flight import LeaseId, SingleFlight, Ticket
+from services.cache.request_key import is_repeatable, partition, request_digest, storage_key
+from services.cache.settings import EntrySettings, EpochSettings
+from services.cache.single_flight import FlightTicket, LeaseId, SingleFlight
+from services.cache.ticket import Ticket, ticket_from
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
 NOT_STORABLE = b""
@@ -67,10 +69,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """The digest to commit under, and what was found, or the request's part in a flight."""
+    """The digest to commit under, a ticket as bytes, and what was found, or the request's part in a flight."""
 
     digest: bytes
-    result: Found | Absent | Ticket
+    result: Found | Absent | FlightTicket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +97,12 @@ class ResponseCache:
         limits: EntrySettings,
         lifetimes: Lifetimes,
         clock: Clock,
+        epochs: EpochKeeper | None = None,
     ) -> None:
         self._store = store
         self._flights = flights
         self._looking: Together[tuple[bytes, float | None], Found | Absent] = Together()
+        self._epochs = epochs or EpochKeeper(EpochSettings(), longest_life_s=limits.max_ttl_s, clock=clock)
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
@@ -112,58 +116,69 @@ class ResponseCache:
         if query.mode is Mode.DEFAULT and not is_repeatable(query.request.get("sampling", {})):
             return Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
         digest = request_digest(query.request, _sharing(caller, query))
+        await self._epochs.settle()
+        ticket = Ticket(digest=digest, epoch=self._epochs.number(partition(caller.tenant)))
         key = storage_key(caller.tenant, digest)
-        result: Found | Absent | Ticket = await self._find(key, query.max_age_s)
+        result: Found | Absent | FlightTicket = await self._find(key, query.max_age_s)
         if isinstance(result, Absent) and query.shares_generation:
-            result = await self._join(caller, digest, query)
-        return Looked(digest=digest, result=result)
+            result = await self._join(caller, bytes(ticket), key, query)
+        return Looked(digest=bytes(ticket), result=result)
 
     async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
         """However many ask at once, the tiers are asked once."""
         return await self._looking.ask((key, max_age_s), lambda: self._store.lookup(key, max_age_s=max_age_s))
 
-    async def _join(self, caller: Caller, digest: bytes, query: Query) -> Found | Ticket:
-        """A new leader looks once more: the answer may have come between its look-up and its lease."""
-        key = storage_key(caller.tenant, digest)
+    async def _join(self, caller: Caller, packed: bytes, key: bytes, query: Query) -> Found | FlightTicket:
+        """A new leader looks once more: the answer may have come between its look-up and its lease.
+
+        The flight's key has the tenant's number, so nobody follows an answer that was begun before an invalidation.
+        """
+        place = flight_key(caller, packed)
         is_new_enough = query.max_age_s is None or query.max_age_s >= self._flights.linger_s
-        ticket = await self._flights.join(key, digest, follows_finished=is_new_enough)
-        if not ticket.leads:
-            return ticket
+        part = await self._flights.join(place, packed, follows_finished=is_new_enough)
+        if not part.leads:
+            return part
         found = await self._store.lookup(key, max_age_s=query.max_age_s)
         if isinstance(found, Absent):
-            return ticket
-        await self._flights.release(key, LeaseId.parse(ticket.lease_id))
+            return part
+        await self._flights.release(place, LeaseId.parse(part.lease_id))
         return found
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""
-        self._check(digest, answer)
+        ticket = ticket_from(digest)
+        self._check(answer)
         if answer.finish is Finish.INCOMPLETE:
             return "the answer is not complete"
         if len(answer.payload) > self._limits.max_bytes:
             return f"{len(answer.payload)} bytes is too large (limit: {self._limits.max_bytes} bytes)"
         wall = self._clock.wall()
+        fresh_until = wall + self._lifetimes.seconds(answer.ttl_s)
         entry = Entry(
             payload=answer.payload,
             stored_at=wall,
-            expires_at=wall + self._lifetimes.seconds(answer.ttl_s),
+            fresh_until=fresh_until,
+            expires_at=fresh_until + self._limits.stale_s,
+            # No caller can claim to be newer than what this instance knows.
+            epoch=min(ticket.epoch, self._epochs.number(partition(caller.tenant))),
             revision=answer.revision,
             tags=answer.tags,
         )
-        await self._store.commit(storage_key(caller.tenant, digest), entry)
+        key = storage_key(caller.tenant, ticket.digest)
+        if self._epochs.objection(key, entry) == INVALIDATED:
+            return "it was invalidated while it was generated"
+        await self._store.commit(key, entry)
         return ""
 
     async def discard(self, caller: Caller, digest: bytes, found: Found) -> None:
         """Forget an entry whose payload turned out not to be an answer."""
-        await self._store.discard(found, storage_key(caller.tenant, digest))
+        await self._store.discard(found, storage_key(caller.tenant, ticket_from(digest).digest))
 
     async def report(self) -> list[TierReport]:
         """Counters and sizes of each tier."""
         return await self._store.report()
 
-    def _check(self, digest: bytes, answer: Answer) -> None:
-        if len(digest) != DIGEST_BYTES:
-            raise InvalidRequest(f"{len(digest)} bytes is not a digest", field="digest", limit=f"{DIGEST_BYTES} bytes")
+    def _check(self, answer: Answer) -> None:
         if answer.ttl_s is not None and answer.ttl_s <= 0:
             raise InvalidRequest("must be over 0", field="ttl", limit="over 0 s")
         if len(answer.tags) > self._limits.max_tags:
@@ -172,6 +187,11 @@ class ResponseCache:
             if not 0 < len(tag.encode()) <= self._limits.max_tag_bytes:
                 limit = f"1..{self._limits.max_tag_bytes} bytes"
                 raise InvalidRequest("a tag is empty or too long", field="tags", limit=limit)
+
+
+def flight_key(caller: Caller, packed: bytes) -> bytes:
+    """Where the caller's flights for a look-up's digest are: in its tenant's own part, whoever gave the digest."""
+    return partition(caller.tenant) + packed
 
 
 def _sharing(caller: Caller, query: Query) -> tuple[str, ...]:

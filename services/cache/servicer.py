@@ -18,14 +18,16 @@ from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotBuilt, NotF
 from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
+from services.cache import operations_proto
 from services.cache.entry import Finish
 from services.cache.flight import LostLease
+from services.cache.invalidations import Invalidations
 from services.cache.plain import plain_message
-from services.cache.request_key import storage_key
-from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
-from services.cache.single_flight import Handover, LeaseId, SingleFlight, Ticket
+from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope, flight_key
+from services.cache.single_flight import FlightTicket, Handover, LeaseId, SingleFlight
 from services.cache.tier import TierUnavailable
 from services.cache.tiered import Found, TierName, TierReport
+from services.cache.transfer import Transfer
 from services.cache.watch_flight import Event, Final, FlightGone
 
 _FINISHES = {
@@ -35,6 +37,11 @@ _FINISHES = {
 }
 _TIERS = {TierName.L1: pb.CACHE_TIER_L1, TierName.L2: pb.CACHE_TIER_L2, TierName.L3: pb.CACHE_TIER_L3}
 _NOT_IN_REQUEST = ("scope", "session_id")
+_EXPORT_ENTRIES = 64
+_EXPORT_BYTES = 256 * 1024
+_LONGEST_SWEEP_S = 60.0
+_REPLY_S = 0.5
+"""Kept of a caller's deadline for the reply."""
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -42,16 +49,26 @@ E = TypeVar("E", bound=IntEnum)
 class CacheServicer(CacheServiceServicer):
     """The contract over one ResponseCache."""
 
-    def __init__(self, cache: ResponseCache, flights: SingleFlight, *, started_at: float) -> None:
+    def __init__(
+        self,
+        cache: ResponseCache,
+        flights: SingleFlight,
+        *,
+        invalidations: Invalidations,
+        transfer: Transfer,
+        started_at: float,
+    ) -> None:
         self._cache = cache
         self._flights = flights
+        self._invalidations = invalidations
+        self._transfer = transfer
         self._started_at = started_at
 
     async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
         caller, query = _caller(), _query(request)
         looked = await self._cache.lookup(caller, query)
         response = pb.LookupResponse(digest=looked.digest)
-        if isinstance(looked.result, Ticket):
+        if isinstance(looked.result, FlightTicket):
             self._note_ticket(response, looked.result)
             return response
         if not isinstance(looked.result, Found):
@@ -85,7 +102,7 @@ class CacheServicer(CacheServiceServicer):
 
     async def Abandon(self, request: pb.AbandonRequest, context: Any) -> pb.AbandonResponse:
         lease_id = LeaseId.parse(request.lease_id)
-        await self._flights.release(_flight_key(_caller(), lease_id), lease_id)
+        await self._flights.release(flight_key(_caller(), lease_id.digest), lease_id)
         return pb.AbandonResponse()
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
@@ -94,7 +111,7 @@ class CacheServicer(CacheServiceServicer):
         lease_id = LeaseId.parse(request.lease_id)
         events = tuple(event.SerializeToString() for event in request.events)
         try:
-            key = _flight_key(_caller(), lease_id)
+            key = flight_key(_caller(), lease_id.digest)
             is_followed = await self._flights.append(key, lease_id, request.first_event, events)
         except LostLease:
             raise Conflict("the lease was lost: it was not renewed in time, or has ended") from None
@@ -108,7 +125,7 @@ class CacheServicer(CacheServiceServicer):
         if request.from_event < 0:
             raise InvalidRequest(f"{request.from_event} is negative", field="from_event", limit="at least 0")
         lease_id = LeaseId.parse(request.lease_id)
-        entries = self._flights.follow(_flight_key(_caller(), lease_id), lease_id, request.from_event)
+        entries = self._flights.follow(flight_key(_caller(), lease_id.digest), lease_id, request.from_event)
         try:
             async with contextlib.aclosing(entries):
                 async for entry in entries:
@@ -117,15 +134,41 @@ class CacheServicer(CacheServiceServicer):
             raise NotFound("the flight is over and was not finished, or its place does not answer") from None
 
     async def Invalidate(self, request: pb.InvalidateRequest, context: Any) -> pb.InvalidateResponse:
-        raise NotBuilt("invalidation is not built yet; entries end with their time to live")
+        order, time_s = operations_proto.invalidation(request), _sweep_time_s()
+        return operations_proto.invalidated(await self._invalidations.invalidate(_caller(), order, time_s=time_s))
 
     async def BumpEpoch(self, request: pb.BumpEpochRequest, context: Any) -> pb.BumpEpochResponse:
-        raise NotBuilt("epochs are not built yet; entries end with their time to live")
+        outcome = await self._invalidations.bump(_caller(), operations_proto.bump(request))
+        return pb.BumpEpochResponse(epoch=outcome.epoch, shared=outcome.is_shared)
+
+    async def ListInvalidations(
+        self, request: pb.ListInvalidationsRequest, context: Any
+    ) -> pb.ListInvalidationsResponse:
+        records = self._invalidations.records(_caller())
+        return pb.ListInvalidationsResponse(records=[operations_proto.record(one) for one in records])
+
+    async def Export(self, request: pb.ExportRequest, context: Any) -> AsyncIterator[pb.ExportResponse]:
+        part, part_bytes = pb.ExportResponse(), 0
+        async for portable, expected_count in self._transfer.entries(_caller()):
+            part.expected_count = expected_count
+            with contextlib.suppress(DecodeError):
+                part.entries.append(operations_proto.exported(portable))
+                part_bytes += portable.entry.size_bytes
+            if len(part.entries) >= _EXPORT_ENTRIES or part_bytes >= _EXPORT_BYTES:
+                yield part
+                part, part_bytes = pb.ExportResponse(), 0
+        if part.entries:
+            yield part
+
+    async def Import(self, request: pb.ImportRequest, context: Any) -> pb.ImportResponse:
+        portables = [operations_proto.portable(entry) for entry in request.entries]
+        fates = await self._transfer.take(_caller(), portables, as_new=request.as_new)
+        return operations_proto.imported(fates)
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
         raise NotBuilt("look-up by meaning is not built yet, so there are no false hits to report")
 
-    def _note_ticket(self, response: pb.LookupResponse, ticket: Ticket) -> None:
+    def _note_ticket(self, response: pb.LookupResponse, ticket: FlightTicket) -> None:
         if ticket.leads:
             response.lead.CopyFrom(self._lead(ticket.lease_id))
         else:
@@ -150,19 +193,19 @@ class CacheServicer(CacheServiceServicer):
         final.CopyFrom(answer)
         del final.events[:]
         try:
-            await self._flights.finish(_flight_key(caller, lease_id), lease_id, final.SerializeToString())
+            await self._flights.finish(flight_key(caller, lease_id.digest), lease_id, final.SerializeToString())
         except (LostLease, TierUnavailable):
             set_attributes({names.CACHE_STATUS: "lease lost"})
-
-
-def _flight_key(caller: Caller, lease_id: LeaseId) -> bytes:
-    """In the caller's own part, whatever the lease says."""
-    return storage_key(caller.tenant, lease_id.digest)
 
 
 def _caller() -> Caller:
     call = current_call()
     return Caller(tenant=call.tenant, principal=call.principal)
+
+
+def _sweep_time_s() -> float:
+    remaining_s = current_call().remaining_s()
+    return _LONGEST_SWEEP_S if remaining_s is None else max(0.05, remaining_s - _REPLY_S)
 
 
 def _query(request: pb.LookupRequest) -> Query:
@@ -230,6 +273,7 @@ def _fill_hit(hit: pb.Hit, found: Found) -> bool:
         return False
     hit.tier = _TIERS[found.tier]
     hit.age.FromMicroseconds(int(found.age_s * 1e6))
+    hit.stale = found.is_stale
     return True
 
 

@@ -25,7 +25,7 @@ _FORM = "as Lookup or Follow gave it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class FlightTicket:
     """A request's part in a flight."""
 
     lease_id: str
@@ -96,14 +96,23 @@ class SingleFlight:
         """A finished answer can be followed for so long."""
         return self._times.linger_s
 
-    async def join(self, key: bytes, digest: bytes, *, follows_finished: bool) -> Ticket:
+    async def watch(self) -> None:
+        """Keep in touch with the shared place. Runs until cancelled."""
+        if self._shared is not None:
+            await self._shared.watch()
+
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
+
+    async def join(self, key: bytes, digest: bytes, *, follows_finished: bool) -> FlightTicket:
         """Lead or follow. Those that come at once ask for the lead once; whoever did not get it asks to follow."""
         while True:
             question = functools.partial(self._join, key, follows_finished)
             (place, joined), is_own = await self._joining.ask_once((key, follows_finished), question)
             if is_own or not joined.leads:
                 lease_id = LeaseId(place=place, digest=digest, lease=joined.lease)
-                return Ticket(lease_id=str(lease_id), leads=joined.leads)
+                return FlightTicket(lease_id=str(lease_id), leads=joined.leads)
 
     async def append(self, key: bytes, lease_id: LeaseId, first: int, events: tuple[bytes, ...]) -> bool:
         """Add to the log, renew the lease; whether anybody follows. Raises LostLease, TierUnavailable."""

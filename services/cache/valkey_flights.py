@@ -6,15 +6,24 @@ the list of events. Each method is one script, so two instances never both think
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import valkey.asyncio as valkey_client
+
+from meshkit.clock import Clock
 from services.cache.flight import FlightTimes, Joined, Lease, LostLease, Page, Phase, new_flight
-from services.cache.valkey_tier import ValkeyTier
+from services.cache.settings import L2Settings
+from services.cache.valkey_cluster import Cluster, OneServer, Servers
+from services.cache.valkey_node import Refused
+from services.cache.valkey_tier import ELSEWHERE
 
 _PREFIX = b"mesh:flight:1:"
 _LOST = -1
+_CONNECTIONS = 8
 
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 _IS_MINE = (
@@ -85,12 +94,21 @@ return {{1, tonumber(s[2]), vacant, has_final, s[4] or '', redis.call('LRANGE', 
 
 
 class ValkeyFlights:
-    """A FlightStore on the server of the second tier, behind its time-outs and its breaker."""
+    """A FlightStore on the servers of the second tier, over connections of its own. `watch` must run."""
 
-    def __init__(self, tier: ValkeyTier, times: FlightTimes) -> None:
-        self._tier = tier
+    def __init__(self, settings: L2Settings, times: FlightTimes, clock: Clock) -> None:
+        own = dataclasses.replace(settings, max_connections=_CONNECTIONS)
+        self._servers: Servers = Cluster(own, clock) if own.cluster else OneServer(own, clock)
+        self._timeout_s = settings.write_timeout_s
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._ttl_ms, self._keep_ms = int(times.ttl_s * 1000), int(times.keep_s * 1000)
         self._linger_ms = int(times.linger_s * 1000)
+
+    async def watch(self) -> None:
+        await self._servers.watch()
+
+    async def close(self) -> None:
+        await self._servers.close()
 
     async def join(self, key: bytes, *, follows_finished: bool) -> Joined:
         leads, flight, term = await self._run(
@@ -125,7 +143,18 @@ class ValkeyFlights:
     async def _run(self, script: str, key: bytes, *arguments: Any) -> Sequence[Any]:
         """A command that lost its connection may still have been done; every caller can bear that."""
         slot = _PREFIX + b"{" + hashlib.blake2b(key, digest_size=16).hexdigest().encode() + b"}"
-        reply: Sequence[Any] = await self._tier.evaluate(script, [slot, slot + b":log"], arguments)
+
+        def command(client: valkey_client.Valkey) -> Any:
+            # Takes bytes and numbers, whatever its signature says.
+            return client.eval(script, 2, slot, slot + b":log", *arguments)  # type: ignore[arg-type]
+
+        async with self._turns:
+            try:
+                reply: Sequence[Any] = await self._servers.of(slot).call(command, self._timeout_s)
+            except Refused as refusal:
+                if str(refusal).startswith(ELSEWHERE):
+                    self._servers.moved()
+                raise
         return reply
 
 

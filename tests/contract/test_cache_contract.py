@@ -125,8 +125,6 @@ async def test_a_bad_commit_is_refused_with_the_field(field, request_):
 
 NOT_BUILT = {
     "Lookup": a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC),
-    "Invalidate": pb.InvalidateRequest(),
-    "BumpEpoch": pb.BumpEpochRequest(),
     "ReportFalseHit": pb.ReportFalseHitRequest(),
 }
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from meshkit.clock import Clock
 from services.cache.flight import FlightStore, FlightTimes, Lease, LostLease, Phase
+from services.cache.memory_flights import MemoryFlights
+from services.cache.single_flight import SingleFlight
 
 TIMES = FlightTimes(ttl_s=2.0, linger_s=2.0, keep_s=20.0)
 KEY, OTHER_KEY = b"a key", b"another key"
+
+
+def own_flights(clock: Clock) -> SingleFlight:
+    """Flights of one process alone."""
+    times = FlightTimes()
+    local = MemoryFlights(times, clock, max_bytes=1_000_000)
+    return SingleFlight(shared=None, local=local, times=times, clock=clock, poll_s=0.01)
 
 
 class FlightStoreSuite:

@@ -11,7 +11,7 @@ from meshkit.errors import InvalidRequest
 from meshkit.testing.clock import FakeClock
 from services.cache.flight import FlightTimes, LostLease
 from services.cache.memory_flights import MemoryFlights
-from services.cache.single_flight import Handover, LeaseId, SingleFlight, Ticket
+from services.cache.single_flight import FlightTicket, Handover, LeaseId, SingleFlight
 from services.cache.tier import TierUnavailable
 from services.cache.watch_flight import Event, Final, FlightGone
 from tests.support.flight_stores import KEY, TIMES, FlightStoreSuite
@@ -94,7 +94,7 @@ async def lead(flights: SingleFlight) -> LeaseId:
 
 async def followed(flights: SingleFlight, from_event: int = 0) -> list[object]:
     ticket = await flights.join(KEY, DIGEST, follows_finished=True)
-    assert isinstance(ticket, Ticket) and not ticket.leads
+    assert isinstance(ticket, FlightTicket) and not ticket.leads
     async with asyncio.timeout(PATIENCE_S):
         return [entry async for entry in flights.follow(KEY, LeaseId.parse(ticket.lease_id), from_event)]
 

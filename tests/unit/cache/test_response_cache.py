@@ -5,15 +5,23 @@ import pytest
 from meshkit.errors import InvalidRequest, NotBuilt
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Finish
-from services.cache.flight import FlightTimes
-from services.cache.lifetime import Lifetimes
-from services.cache.memory_flights import MemoryFlights
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
-from services.cache.request_key import storage_key
-from services.cache.response_cache import NOT_STORABLE, Answer, Caller, Looked, Mode, Query, ResponseCache, Scope
+from services.cache.response_cache import (
+    NOT_STORABLE,
+    Answer,
+    Caller,
+    Looked,
+    Mode,
+    Query,
+    ResponseCache,
+    Scope,
+    flight_key,
+)
 from services.cache.settings import EntrySettings
-from services.cache.single_flight import LeaseId, SingleFlight, Ticket
+from services.cache.single_flight import FlightTicket, LeaseId
 from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
+from tests.support.flight_stores import own_flights
 
 REQUEST = {"prompt": {"text": "hi"}, "model": "m", "sampling": {"temperature": 0.0}}
 ANN = Caller(tenant="t1", principal="ann")
@@ -25,17 +33,26 @@ ANSWER = Answer(payload=b"stored", finish=Finish.STOP)
 @pytest.fixture
 def cache():
     clock = FakeClock()
-    first = MemoryTier(budget_bytes=10_000_000, ttl_s=300, clock=clock)
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=300), clock=clock)
     store = TieredStore([Level(name=TierName.L1, store=first)], clock)
     lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
     limits = EntrySettings(max_bytes=1000)
     return ResponseCache(store, own_flights(clock), limits=limits, lifetimes=lifetimes, clock=clock)
 
 
-def own_flights(clock: FakeClock) -> SingleFlight:
-    times = FlightTimes()
-    local = MemoryFlights(times, clock, max_bytes=10_000)
-    return SingleFlight(shared=None, local=local, times=times, clock=clock, poll_s=0.01)
+async def test_an_answer_may_be_served_stale_for_as_long_as_the_settings_say():
+    clock = FakeClock()
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=1e9), clock=clock)
+    store = TieredStore([Level(name=TierName.L1, store=first)], clock)
+    lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
+    for stale_s, waits in ((0.0, [False, None, None]), (60.0, [False, True, None])):
+        limits = EntrySettings(stale_s=stale_s)
+        cache = ResponseCache(store, own_flights(clock), limits=limits, lifetimes=lifetimes, clock=clock)
+        await commit(cache, ANN)
+        for seconds, expected in zip((299, 2, 60), waits, strict=True):
+            await clock.advance(seconds)
+            result = (await cache.lookup(ANN, Query(request=REQUEST))).result
+            assert (result.is_stale if isinstance(result, Found) else None) is expected
 
 
 async def is_hit(cache, caller, **query) -> bool:
@@ -145,14 +162,14 @@ async def sharing(cache, caller=ANN, **query) -> Looked:
 
 async def test_of_two_that_ask_the_same_at_once_one_leads_and_one_follows(cache):
     first, second = await sharing(cache), await sharing(cache, BOB)
-    assert isinstance(first.result, Ticket) and first.result.leads
-    assert isinstance(second.result, Ticket) and not second.result.leads
+    assert isinstance(first.result, FlightTicket) and first.result.leads
+    assert isinstance(second.result, FlightTicket) and not second.result.leads
 
 
 async def test_tenants_share_no_flight(cache):
     for caller in (ANN, EVE):
         looked = await sharing(cache, caller)
-        assert isinstance(looked.result, Ticket) and looked.result.leads
+        assert isinstance(looked.result, FlightTicket) and looked.result.leads
 
 
 async def test_who_asks_without_sharing_gets_a_plain_miss(cache):
@@ -185,7 +202,7 @@ async def test_a_new_leader_whose_answer_has_just_come_gets_it_and_leaves_no_lea
 
 async def test_who_wants_an_answer_newer_than_a_finished_flight_leads(cache):
     leader = await sharing(cache)
-    key = storage_key(ANN.tenant, leader.digest)
+    key = flight_key(ANN, leader.digest)
     await cache._flights.finish(key, LeaseId.parse(leader.result.lease_id), b"end")
     assert not (await sharing(cache)).result.leads
     assert (await sharing(cache, max_age_s=0.5)).result.leads

@@ -78,18 +78,20 @@ class LookupResponse(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("answer", "tier", "similarity", "error_bound", "age")
+    __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "stale")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     answer: StoredAnswer
     tier: CacheTier
     similarity: float
     error_bound: float
     age: _duration_pb2.Duration
-    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ...) -> None: ...
 
 class Miss(_message.Message):
     __slots__ = ("reason",)
@@ -224,24 +226,132 @@ class InvalidateRequest(_message.Message):
     def __init__(self, whole_tenant: bool = ..., revision: _Optional[str] = ..., tag: _Optional[str] = ..., digest_prefix: _Optional[bytes] = ..., apply: bool = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class InvalidateResponse(_message.Message):
-    __slots__ = ("entry_count", "size_bytes")
+    __slots__ = ("entry_count", "size_bytes", "tiers", "exact", "epoch", "shared")
     ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIERS_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     entry_count: int
     size_bytes: int
-    def __init__(self, entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    tiers: _containers.RepeatedCompositeFieldContainer[TierCount]
+    exact: bool
+    epoch: int
+    shared: bool
+    def __init__(self, entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., tiers: _Optional[_Iterable[_Union[TierCount, _Mapping]]] = ..., exact: bool = ..., epoch: _Optional[int] = ..., shared: bool = ...) -> None: ...
+
+class TierCount(_message.Message):
+    __slots__ = ("tier", "entry_count", "size_bytes", "complete")
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    tier: CacheTier
+    entry_count: int
+    size_bytes: int
+    complete: bool
+    def __init__(self, tier: _Optional[_Union[CacheTier, str]] = ..., entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., complete: bool = ...) -> None: ...
 
 class BumpEpochRequest(_message.Message):
-    __slots__ = ("idempotency_key",)
+    __slots__ = ("idempotency_key", "reason")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
-    def __init__(self, idempotency_key: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class BumpEpochResponse(_message.Message):
-    __slots__ = ("epoch",)
+    __slots__ = ("epoch", "shared")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
-    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+    shared: bool
+    def __init__(self, epoch: _Optional[int] = ..., shared: bool = ...) -> None: ...
+
+class ListInvalidationsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListInvalidationsResponse(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[InvalidationRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[InvalidationRecord, _Mapping]]] = ...) -> None: ...
+
+class InvalidationRecord(_message.Message):
+    __slots__ = ("at", "principal", "selector", "value", "reason", "epoch", "entry_count", "size_bytes", "exact", "shared")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    principal: str
+    selector: str
+    value: str
+    reason: str
+    epoch: int
+    entry_count: int
+    size_bytes: int
+    exact: bool
+    shared: bool
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., selector: _Optional[str] = ..., value: _Optional[str] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., exact: bool = ..., shared: bool = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("entries", "expected_count")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ExportedEntry]
+    expected_count: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[ExportedEntry, _Mapping]]] = ..., expected_count: _Optional[int] = ...) -> None: ...
+
+class ExportedEntry(_message.Message):
+    __slots__ = ("digest", "answer", "tags", "stored_at", "fresh_until", "expires_at", "epoch")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    STORED_AT_FIELD_NUMBER: _ClassVar[int]
+    FRESH_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    answer: StoredAnswer
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    stored_at: _timestamp_pb2.Timestamp
+    fresh_until: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    epoch: int
+    def __init__(self, digest: _Optional[bytes] = ..., answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., stored_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fresh_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("entries", "as_new")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AS_NEW_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ExportedEntry]
+    as_new: bool
+    def __init__(self, entries: _Optional[_Iterable[_Union[ExportedEntry, _Mapping]]] = ..., as_new: bool = ...) -> None: ...
+
+class ImportResponse(_message.Message):
+    __slots__ = ("stored_count", "expired_count", "invalidated_count", "refused_count")
+    STORED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INVALIDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    stored_count: int
+    expired_count: int
+    invalidated_count: int
+    refused_count: int
+    def __init__(self, stored_count: _Optional[int] = ..., expired_count: _Optional[int] = ..., invalidated_count: _Optional[int] = ..., refused_count: _Optional[int] = ...) -> None: ...
 
 class ReportFalseHitRequest(_message.Message):
     __slots__ = ("digest", "decision_id", "idempotency_key")

@@ -1,7 +1,7 @@
 """What a million entries in the first tier occupy, by the memory of a process of its own, beside what was counted.
 
-Answers are short (100 to 800 bytes), so that a million fit into little more than a GB: the harder case, since overhead is
-then more than half. Measured when a million are in, and again after as many more had to push others out.
+Answers are short (100 to 800 bytes), so that a million fit into little more than a GB: the harder case, since overhead
+is then more than half. Measured when a million are in, and again after as many more had to push others out.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from benchmarks.cache import tenants
 from benchmarks.report import Claim, Options, at_most, percentile, run
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceStub
@@ -31,6 +32,8 @@ ROUNDS = 3
 
 
 def measure(options: Options) -> Iterable[Claim]:
+    if options.wants(tenants.CLAIM):
+        yield tenants.cross_tenant_hits(options)
     hits, echoes = asyncio.run(measured(1 if options.is_smoke else MEASURED_S))
     for name, share, bar in ((P50, 0.5, 1.2), (P99, 0.99, 2.0)):
         if options.wants(name):
@@ -104,4 +107,4 @@ async def latencies(call: Callable[[], Awaitable[object]], seconds: float) -> li
 
 
 if __name__ == "__main__":
-    run("cache", "Measures the response cache.", [P50, P99], measure)
+    run("cache", "Measures the response cache.", [P50, P99, tenants.CLAIM], measure)

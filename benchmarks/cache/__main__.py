@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import report
-from benchmarks.cache import disk_speed, exact_hit, million, overall, zipf
+from benchmarks.cache import disk_speed, exact_hit, million, overall, tenants, zipf
 from benchmarks.report import Claim, Options
 
-CLAIMS = (*exact_hit.CLAIMS, *zipf.CLAIMS, overall.CLAIM, million.CLAIM, disk_speed.CLAIM)
+CLAIMS = (*exact_hit.CLAIMS, *zipf.CLAIMS, overall.CLAIM, million.CLAIM, disk_speed.CLAIM, tenants.CLAIM)
 
 
 def measure(options: Options) -> Iterator[Claim]:
@@ -24,6 +24,8 @@ def measure(options: Options) -> Iterator[Claim]:
         yield million.memory_of_a_million(options)
     if options.wants(disk_speed.CLAIM):
         yield disk_speed.disk_speed(options)
+    if options.wants(tenants.CLAIM):
+        yield tenants.cross_tenant_hits(options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from benchmarks.cache import semantic
 from benchmarks.report import Claim, Options, at_most, percentile, run
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceStub
@@ -36,6 +37,7 @@ def measure(options: Options) -> Iterable[Claim]:
         if options.wants(name):
             hit_ms, echo_ms = percentile(hits, share) * 1000, percentile(echoes, share) * 1000
             yield at_most(name, hit_ms / echo_ms, "x a bare echo", bar, f"{hit_ms:.2f} ms against {echo_ms:.2f} ms")
+    yield from semantic.measure_semantic(options)
 
 
 async def measured(seconds: float) -> tuple[list[float], list[float]]:
@@ -104,4 +106,4 @@ async def latencies(call: Callable[[], Awaitable[object]], seconds: float) -> li
 
 
 if __name__ == "__main__":
-    run("cache", "Measures the response cache.", [P50, P99], measure)
+    run("cache", "Measures the response cache.", [P50, P99, *semantic.CLAIMS], measure)

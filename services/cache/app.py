@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
 import grpc
 
@@ -16,6 +17,8 @@ from services.cache.lifetime import Lifetimes
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
 from services.cache.response_cache import ResponseCache
+from services.cache.semantic.build import build_meaning
+from services.cache.semantic.meaning import MeaningLookup
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings
 from services.cache.tiered import Level, TieredStore, TierName
@@ -31,9 +34,12 @@ class CacheService(Service):
     consul_name = "mesh-cache"
     grpc_name = "mesh.cache.v1.CacheService"
 
-    def __init__(self, servicer: CacheServicer, second_tier: SecondTier | None) -> None:
+    def __init__(
+        self, servicer: CacheServicer, second_tier: SecondTier | None, meaning: MeaningLookup | None = None
+    ) -> None:
         self._servicer = servicer
         self._second_tier = second_tier
+        self._meaning = Beside(meaning.run) if meaning is not None else None
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_CacheServiceServicer_to_server(self._servicer, server)
@@ -42,11 +48,31 @@ class CacheService(Service):
         """Ready at once: the first tier needs nothing, the second joins when it answers."""
         if self._second_tier is not None:
             self._second_tier.start()
+        if self._meaning is not None:
+            self._meaning.start()
         return {"tiers": "L1,L2" if self._second_tier is not None else "L1"}
 
     async def close(self) -> None:
+        if self._meaning is not None:
+            await self._meaning.close()
         if self._second_tier is not None:
             await self._second_tier.close()
+
+
+class Beside:
+    """Work that runs beside the requests until the service closes."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
 
 
 class SecondTier:
@@ -84,9 +110,17 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
     """The service with its real parts."""
     second_tier = _second_tier(settings, chassis) if settings.l2.url else None
     store = TieredStore(tuple(_levels(settings, chassis, second_tier)), chassis.clock)
-    cache = ResponseCache(store, limits=settings.entry, lifetimes=_lifetimes(settings), clock=chassis.clock)
+    meaning = build_meaning(settings.semantic, chassis.clock) if settings.semantic.enabled else None
+    cache = ResponseCache(
+        store,
+        limits=settings.entry,
+        lifetimes=_lifetimes(settings),
+        clock=chassis.clock,
+        meaning=meaning,
+        semantic=settings.semantic,
+    )
     chassis.metrics_registry.register(TierCollector(store))
-    return CacheService(CacheServicer(cache, started_at=chassis.clock.wall()), second_tier)
+    return CacheService(CacheServicer(cache, started_at=chassis.clock.wall()), second_tier, meaning)
 
 
 def _levels(settings: CacheSettings, chassis: Chassis, second_tier: SecondTier | None) -> Iterator[Level]:

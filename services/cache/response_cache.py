@@ -6,17 +6,21 @@ the caller's claim, so a session's answers are shared by its principal alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from meshkit.clock import Clock
-from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.errors import InvalidRequest
 from services.cache.entry import Entry, Finish
 from services.cache.lifetime import Lifetimes
 from services.cache.request_key import DIGEST_BYTES, is_repeatable, request_digest, storage_key
-from services.cache.settings import EntrySettings
+from services.cache.semantic.equivalence import AnswerText
+from services.cache.semantic.meaning import Asked, MeaningLookup, Served
+from services.cache.semantic.question import question_of
+from services.cache.semantic.verdict import Decider, Verdict
+from services.cache.settings import EntrySettings, SemanticSettings
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
 NOT_STORABLE = b""
@@ -59,6 +63,8 @@ class Query:
     scope: Scope = Scope.DEFAULT
     session_id: str = ""
     max_age_s: float | None = None
+    max_error_rate: float | None = None
+    """Share of wrong ones among hits by meaning that is accepted; None: the deployment's default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,8 @@ class Looked:
 
     digest: bytes
     result: Found | Absent
+    verdict: Verdict | None = None
+    """What look-up by meaning said; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,28 +86,45 @@ class Answer:
     revision: str = ""
     tags: tuple[str, ...] = ()
     ttl_s: float | None = None
+    said: Callable[[], AnswerText | None] = lambda: None
+    """What it says, for look-up by meaning; None: it is not found by meaning."""
 
 
 class ResponseCache:
     """Looks answers up and stores them, for one caller at a time."""
 
-    def __init__(self, store: TieredStore, *, limits: EntrySettings, lifetimes: Lifetimes, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: TieredStore,
+        *,
+        limits: EntrySettings,
+        lifetimes: Lifetimes,
+        clock: Clock,
+        meaning: MeaningLookup | None = None,
+        semantic: SemanticSettings | None = None,
+    ) -> None:
         self._store = store
+        self._meaning = meaning
+        self._semantic = semantic or SemanticSettings()
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
 
     async def lookup(self, caller: Caller, query: Query) -> Looked:
-        """Find the answer to a request; reasons of Absent: see `tiered`, and `switched off`, `not repeatable`."""
-        if query.mode is Mode.SEMANTIC:
-            raise NotBuilt("look-up by meaning is not built yet; use EXACT")
+        """Find the answer to a request; reasons of Absent: see `tiered`, and `switched off`, `not repeatable`.
+
+        By meaning only where the exact look-up finds nothing, and the caller or the tenant's policy asks for it.
+        """
         if query.mode is Mode.OFF:
             return Looked(digest=NOT_STORABLE, result=Absent(reason="switched off"))
         if query.mode is Mode.DEFAULT and not is_repeatable(query.request.get("sampling", {})):
             return Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
         digest = request_digest(query.request, _sharing(caller, query))
         key = storage_key(caller.tenant, digest)
-        return Looked(digest=digest, result=await self._store.lookup(key, max_age_s=query.max_age_s))
+        result = await self._store.lookup(key, max_age_s=query.max_age_s)
+        if isinstance(result, Absent) and self._goes_by_meaning(caller, query):
+            return await self._look_up_by_meaning(caller, query, Looked(digest=digest, result=result), key)
+        return Looked(digest=digest, result=result)
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""
@@ -116,16 +141,43 @@ class ResponseCache:
             revision=answer.revision,
             tags=answer.tags,
         )
-        await self._store.commit(storage_key(caller.tenant, digest), entry)
+        key = storage_key(caller.tenant, digest)
+        await self._store.commit(key, entry)
+        if self._meaning is not None:
+            self._meaning.offer(key, answer.said)
         return ""
 
     async def discard(self, caller: Caller, digest: bytes, found: Found) -> None:
         """Forget an entry whose payload turned out not to be an answer."""
         await self._store.discard(found, storage_key(caller.tenant, digest))
 
+    def blame(self, caller: Caller, digest: bytes) -> bool:
+        """The hit by meaning that this digest's look-up gave was wrong; False where no such hit is known."""
+        return self._meaning is not None and self._meaning.blame(storage_key(caller.tenant, digest))
+
     async def report(self) -> list[TierReport]:
         """Counters and sizes of each tier."""
         return await self._store.report()
+
+    def _goes_by_meaning(self, caller: Caller, query: Query) -> bool:
+        return query.mode is Mode.SEMANTIC or (query.mode is Mode.DEFAULT and self._semantic.is_always(caller.tenant))
+
+    async def _look_up_by_meaning(self, caller: Caller, query: Query, looked: Looked, key: bytes) -> Looked:
+        """The exact look-up found nothing; stored answers are read, and judged, like any other."""
+        if self._meaning is None:
+            return replace(looked, verdict=Verdict(decided_by=Decider.UNAVAILABLE, detail="it is switched off"))
+        question = question_of(caller.tenant, query.request, _sharing(caller, query))
+        if question is None:
+            return replace(looked, verdict=Verdict(decided_by=Decider.NOT_COMPARABLE))
+
+        async def fetch(stored_key: bytes) -> Found | Absent:
+            return await self._store.lookup(stored_key, max_age_s=query.max_age_s)
+
+        accepted = self._semantic.error_rate(caller.tenant, query.max_error_rate)
+        found = await self._meaning.lookup(Asked(key=key, question=question, max_error_rate=accepted), fetch)
+        if isinstance(found, Served):
+            return replace(looked, result=found.found, verdict=found.verdict)
+        return replace(looked, verdict=found)
 
     def _check(self, digest: bytes, answer: Answer) -> None:
         if len(digest) != DIGEST_BYTES:

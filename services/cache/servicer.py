@@ -20,6 +20,7 @@ from meshkit.telemetry.tracing import set_attributes
 from services.cache.entry import Finish
 from services.cache.plain import plain_message
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
+from services.cache.semantic.translation import answer_text, note_verdict
 from services.cache.tiered import Found, TierName, TierReport
 
 _FINISHES = {
@@ -46,11 +47,13 @@ class CacheServicer(CacheServiceServicer):
         response = pb.LookupResponse(digest=looked.digest)
         if not isinstance(looked.result, Found):
             _note_miss(response, looked.result.reason)
+            note_verdict(response.miss, looked.verdict)
             return response
         if not _fill_hit(response.hit, looked.result):
             await self._cache.discard(caller, looked.digest, looked.result)
             _note_miss(response, "unreadable")
             return response
+        note_verdict(response.hit, looked.verdict)
         set_attributes({names.CACHE_STATUS: "hit", names.CACHE_TIER: looked.result.tier.name})
         return response
 
@@ -86,7 +89,7 @@ class CacheServicer(CacheServiceServicer):
         raise NotBuilt("epochs are not built yet; entries end with their time to live")
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
-        raise NotBuilt("look-up by meaning is not built yet, so there are no false hits to report")
+        return pb.ReportFalseHitResponse(known=self._cache.blame(_caller(), request.digest))
 
 
 def _caller() -> Caller:
@@ -110,6 +113,7 @@ def _query(request: pb.LookupRequest) -> Query:
         scope=_member(Scope, key.scope, "key.scope"),
         session_id=key.session_id,
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
+        max_error_rate=request.max_error_rate if request.HasField("max_error_rate") else None,
     )
 
 
@@ -127,6 +131,7 @@ def _answer(request: pb.CommitRequest) -> Answer:
         revision=request.answer.revision,
         tags=tuple(request.tags),
         ttl_s=_seconds(request.ttl, "ttl") if request.HasField("ttl") else None,
+        said=lambda: answer_text(request.answer),
     )
 
 

@@ -123,12 +123,10 @@ async def test_a_bad_commit_is_refused_with_the_field(field, request_):
 
 
 NOT_BUILT = {
-    "Lookup": a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC),
     "Abandon": pb.AbandonRequest(),
     "Renew": pb.RenewRequest(),
     "Invalidate": pb.InvalidateRequest(),
     "BumpEpoch": pb.BumpEpochRequest(),
-    "ReportFalseHit": pb.ReportFalseHitRequest(),
 }
 
 
@@ -139,6 +137,32 @@ async def test_what_is_not_built_says_so_with_the_reason(method):
             await getattr(stub, method)(NOT_BUILT[method])
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert "not built yet" in str(raised.value.details())
+
+
+async def test_an_exact_look_up_tells_of_no_look_up_by_meaning():
+    async with cache_stub() as stub:
+        missed = await stub.Lookup(a_lookup())
+        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_UNSPECIFIED
+        await stub.Commit(pb.CommitRequest(digest=missed.digest, answer=an_answer()))
+        found = await stub.Lookup(a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC))
+        assert found.hit.decided_by == pb.SEMANTIC_DECIDER_UNSPECIFIED
+        assert not found.hit.HasField("error_bound")
+
+
+async def test_a_look_up_by_meaning_that_finds_nothing_says_what_decided():
+    async with cache_stub() as stub:
+        request = pb.LookupRequest(key=a_lookup().key, mode=common_pb2.CACHE_MODE_SEMANTIC)
+        request.key.prompt.token_ids.ids.append(7)
+        missed = await stub.Lookup(request)
+        assert missed.miss.reason == "absent"
+        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_NOT_COMPARABLE
+        assert not missed.miss.HasField("similarity")
+
+
+async def test_a_report_of_a_hit_that_was_never_given_is_accepted_and_says_so():
+    async with cache_stub() as stub:
+        digest = (await stub.Lookup(a_lookup())).digest
+        assert not (await stub.ReportFalseHit(pb.ReportFalseHitRequest(digest=digest))).known
 
 
 async def test_following_is_not_built_and_says_so():

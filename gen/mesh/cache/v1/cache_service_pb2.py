@@ -27,15 +27,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mesh.common.v1 import common_pb2 as mesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mesh/cache/v1/cache_service.proto\x12\rmesh.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmesh/common/v1/common.proto\"\x89\x03\n\x08\x43\x61\x63heKey\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x04 \x01(\t\x12\x30\n\x08sampling\x18\x05 \x01(\x0b\x32\x1e.mesh.common.v1.SamplingParams\x12\x30\n\x08stopping\x18\x06 \x01(\x0b\x32\x1e.mesh.common.v1.StoppingParams\x12,\n\x06output\x18\x07 \x01(\x0b\x32\x1c.mesh.common.v1.OutputParams\x12.\n\nconstraint\x18\x08 \x01(\x0b\x32\x1a.mesh.common.v1.Constraint\x12)\n\x05scope\x18\t \x01(\x0e\x32\x1a.mesh.common.v1.CacheScope\x12\x12\n\nsession_id\x18\n \x01(\t\x12\x1a\n\x12\x63ompressor_version\x18\x0b \x01(\t\"\xd1\x01\n\rLookupRequest\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.mesh.cache.v1.CacheKey\x12\'\n\x04mode\x18\x02 \x01(\x0e\x32\x19.mesh.common.v1.CacheMode\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0emax_error_rate\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x15\n\rsingle_flight\x18\x05 \x01(\x08\x42\x11\n\x0f_max_error_rate\"\xc6\x01\n\x0eLookupResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12!\n\x03hit\x18\x02 \x01(\x0b\x32\x12.mesh.cache.v1.HitH\x00\x12#\n\x04miss\x18\x03 \x01(\x0b\x32\x13.mesh.cache.v1.MissH\x00\x12#\n\x04lead\x18\x04 \x01(\x0b\x32\x13.mesh.cache.v1.LeadH\x00\x12-\n\x06\x66ollow\x18\x05 \x01(\x0b\x32\x1b.mesh.cache.v1.FollowTicketH\x00\x42\x08\n\x06result\"\xd4\x01\n\x03Hit\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswer\x12&\n\x04tier\x18\x02 \x01(\x0e\x32\x18.mesh.cache.v1.CacheTier\x12\x17\n\nsimilarity\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0b\x65rror_bound\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12&\n\x03\x61ge\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\n\x0b_similarityB\x0e\n\x0c_error_bound\"\x16\n\x04Miss\x12\x0e\n\x06reason\x18\x01 \x01(\t\"@\n\x04Lead\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\" \n\x0c\x46ollowTicket\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"^\n\x0bStoredEvent\x12)\n\x06offset\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.mesh.common.v1.Delta\"\xdc\x01\n\x0cStoredAnswer\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.mesh.cache.v1.StoredEvent\x12\x33\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1c.mesh.common.v1.FinishReason\x12$\n\x05usage\x18\x03 \x01(\x0b\x32\x15.mesh.common.v1.Usage\x12\x16\n\x0e\x63ost_micro_usd\x18\x04 \x01(\x03\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0c\n\x04tier\x18\x07 \x01(\t\"\x94\x01\n\rCommitRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12+\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswer\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04tags\x18\x05 \x03(\t\"0\n\x0e\x43ommitResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0e\x41\x62\x61ndonRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x11\n\x0f\x41\x62\x61ndonResponse\"L\n\x0cRenewRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12*\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1a.mesh.cache.v1.StoredEvent\"7\n\rRenewResponse\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\rFollowRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nfrom_event\x18\x02 \x01(\x05\"\x9c\x01\n\x0e\x46ollowResponse\x12+\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.mesh.cache.v1.StoredEventH\x00\x12/\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswerH\x00\x12#\n\x04lead\x18\x03 \x01(\x0b\x32\x13.mesh.cache.v1.LeadH\x00\x42\x07\n\x05\x65vent\"\xab\x01\n\x11InvalidateRequest\x12\x16\n\x0cwhole_tenant\x18\x01 \x01(\x08H\x00\x12\x12\n\x08revision\x18\x02 \x01(\tH\x00\x12\r\n\x03tag\x18\x03 \x01(\tH\x00\x12\x17\n\rdigest_prefix\x18\x04 \x01(\x0cH\x00\x12\r\n\x05\x61pply\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\tB\n\n\x08selector\"=\n\x12InvalidateResponse\x12\x13\n\x0b\x65ntry_count\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"+\n\x10\x42umpEpochRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\"\"\n\x11\x42umpEpochResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"U\n\x15ReportFalseHitRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\x18\n\x16ReportFalseHitResponse\"\x0e\n\x0cStatsRequest\"h\n\rStatsResponse\x12\'\n\x05tiers\x18\x01 \x03(\x0b\x32\x18.mesh.cache.v1.TierStats\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe2\x01\n\tTierStats\x12&\n\x04tier\x18\x01 \x01(\x0e\x32\x18.mesh.cache.v1.CacheTier\x12\x14\n\x0clookup_count\x18\x02 \x01(\x03\x12\x11\n\thit_count\x18\x03 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x65viction_count\x18\x07 \x01(\x03\x12\x18\n\x10unreadable_count\x18\x08 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\t \x01(\x03*`\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x11\n\rCACHE_TIER_L1\x10\x01\x12\x11\n\rCACHE_TIER_L2\x10\x02\x12\x11\n\rCACHE_TIER_L3\x10\x03\x32\xb9\x05\n\x0c\x43\x61\x63heService\x12\x45\n\x06Lookup\x12\x1c.mesh.cache.v1.LookupRequest\x1a\x1d.mesh.cache.v1.LookupResponse\x12\x45\n\x06\x43ommit\x12\x1c.mesh.cache.v1.CommitRequest\x1a\x1d.mesh.cache.v1.CommitResponse\x12H\n\x07\x41\x62\x61ndon\x12\x1d.mesh.cache.v1.AbandonRequest\x1a\x1e.mesh.cache.v1.AbandonResponse\x12\x42\n\x05Renew\x12\x1b.mesh.cache.v1.RenewRequest\x1a\x1c.mesh.cache.v1.RenewResponse\x12G\n\x06\x46ollow\x12\x1c.mesh.cache.v1.FollowRequest\x1a\x1d.mesh.cache.v1.FollowResponse0\x01\x12Q\n\nInvalidate\x12 .mesh.cache.v1.InvalidateRequest\x1a!.mesh.cache.v1.InvalidateResponse\x12N\n\tBumpEpoch\x12\x1f.mesh.cache.v1.BumpEpochRequest\x1a .mesh.cache.v1.BumpEpochResponse\x12]\n\x0eReportFalseHit\x12$.mesh.cache.v1.ReportFalseHitRequest\x1a%.mesh.cache.v1.ReportFalseHitResponse\x12\x42\n\x05Stats\x12\x1b.mesh.cache.v1.StatsRequest\x1a\x1c.mesh.cache.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mesh/cache/v1/cache_service.proto\x12\rmesh.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmesh/common/v1/common.proto\"\x89\x03\n\x08\x43\x61\x63heKey\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x04 \x01(\t\x12\x30\n\x08sampling\x18\x05 \x01(\x0b\x32\x1e.mesh.common.v1.SamplingParams\x12\x30\n\x08stopping\x18\x06 \x01(\x0b\x32\x1e.mesh.common.v1.StoppingParams\x12,\n\x06output\x18\x07 \x01(\x0b\x32\x1c.mesh.common.v1.OutputParams\x12.\n\nconstraint\x18\x08 \x01(\x0b\x32\x1a.mesh.common.v1.Constraint\x12)\n\x05scope\x18\t \x01(\x0e\x32\x1a.mesh.common.v1.CacheScope\x12\x12\n\nsession_id\x18\n \x01(\t\x12\x1a\n\x12\x63ompressor_version\x18\x0b \x01(\t\"\xd1\x01\n\rLookupRequest\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.mesh.cache.v1.CacheKey\x12\'\n\x04mode\x18\x02 \x01(\x0e\x32\x19.mesh.common.v1.CacheMode\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0emax_error_rate\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x15\n\rsingle_flight\x18\x05 \x01(\x08\x42\x11\n\x0f_max_error_rate\"\xc6\x01\n\x0eLookupResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12!\n\x03hit\x18\x02 \x01(\x0b\x32\x12.mesh.cache.v1.HitH\x00\x12#\n\x04miss\x18\x03 \x01(\x0b\x32\x13.mesh.cache.v1.MissH\x00\x12#\n\x04lead\x18\x04 \x01(\x0b\x32\x13.mesh.cache.v1.LeadH\x00\x12-\n\x06\x66ollow\x18\x05 \x01(\x0b\x32\x1b.mesh.cache.v1.FollowTicketH\x00\x42\x08\n\x06result\"\x88\x02\n\x03Hit\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswer\x12&\n\x04tier\x18\x02 \x01(\x0e\x32\x18.mesh.cache.v1.CacheTier\x12\x17\n\nsimilarity\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0b\x65rror_bound\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12&\n\x03\x61ge\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\ndecided_by\x18\x06 \x01(\x0e\x32\x1e.mesh.cache.v1.SemanticDeciderB\r\n\x0b_similarityB\x0e\n\x0c_error_bound\"\xb6\x01\n\x04Miss\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x32\n\ndecided_by\x18\x02 \x01(\x0e\x32\x1e.mesh.cache.v1.SemanticDecider\x12\x17\n\nsimilarity\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0b\x65rror_bound\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x18\n\x10semantic_problem\x18\x05 \x01(\tB\r\n\x0b_similarityB\x0e\n\x0c_error_bound\"@\n\x04Lead\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\" \n\x0c\x46ollowTicket\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"^\n\x0bStoredEvent\x12)\n\x06offset\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.mesh.common.v1.Delta\"\xdc\x01\n\x0cStoredAnswer\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.mesh.cache.v1.StoredEvent\x12\x33\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1c.mesh.common.v1.FinishReason\x12$\n\x05usage\x18\x03 \x01(\x0b\x32\x15.mesh.common.v1.Usage\x12\x16\n\x0e\x63ost_micro_usd\x18\x04 \x01(\x03\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0c\n\x04tier\x18\x07 \x01(\t\"\x94\x01\n\rCommitRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12+\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswer\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04tags\x18\x05 \x03(\t\"0\n\x0e\x43ommitResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0e\x41\x62\x61ndonRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x11\n\x0f\x41\x62\x61ndonResponse\"L\n\x0cRenewRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12*\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1a.mesh.cache.v1.StoredEvent\"7\n\rRenewResponse\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\rFollowRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nfrom_event\x18\x02 \x01(\x05\"\x9c\x01\n\x0e\x46ollowResponse\x12+\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.mesh.cache.v1.StoredEventH\x00\x12/\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1b.mesh.cache.v1.StoredAnswerH\x00\x12#\n\x04lead\x18\x03 \x01(\x0b\x32\x13.mesh.cache.v1.LeadH\x00\x42\x07\n\x05\x65vent\"\xab\x01\n\x11InvalidateRequest\x12\x16\n\x0cwhole_tenant\x18\x01 \x01(\x08H\x00\x12\x12\n\x08revision\x18\x02 \x01(\tH\x00\x12\r\n\x03tag\x18\x03 \x01(\tH\x00\x12\x17\n\rdigest_prefix\x18\x04 \x01(\x0cH\x00\x12\r\n\x05\x61pply\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\tB\n\n\x08selector\"=\n\x12InvalidateResponse\x12\x13\n\x0b\x65ntry_count\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"+\n\x10\x42umpEpochRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\"\"\n\x11\x42umpEpochResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"U\n\x15ReportFalseHitRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\'\n\x16ReportFalseHitResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"\x0e\n\x0cStatsRequest\"h\n\rStatsResponse\x12\'\n\x05tiers\x18\x01 \x03(\x0b\x32\x18.mesh.cache.v1.TierStats\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe2\x01\n\tTierStats\x12&\n\x04tier\x18\x01 \x01(\x0e\x32\x18.mesh.cache.v1.CacheTier\x12\x14\n\x0clookup_count\x18\x02 \x01(\x03\x12\x11\n\thit_count\x18\x03 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x65viction_count\x18\x07 \x01(\x03\x12\x18\n\x10unreadable_count\x18\x08 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\t \x01(\x03*\xc4\x04\n\x0fSemanticDecider\x12 \n\x1cSEMANTIC_DECIDER_UNSPECIFIED\x10\x00\x12 \n\x1cSEMANTIC_DECIDER_ERROR_BOUND\x10\x01\x12!\n\x1dSEMANTIC_DECIDER_NO_NEIGHBOUR\x10\x02\x12\x1b\n\x17SEMANTIC_DECIDER_SAMPLE\x10\x03\x12\"\n\x1eSEMANTIC_DECIDER_GUARD_NUMBERS\x10\x04\x12#\n\x1fSEMANTIC_DECIDER_GUARD_POLARITY\x10\x05\x12#\n\x1fSEMANTIC_DECIDER_GUARD_ENTITIES\x10\x06\x12 \n\x1cSEMANTIC_DECIDER_GUARD_UNITS\x10\x07\x12%\n!SEMANTIC_DECIDER_GUARD_WORD_ORDER\x10\x08\x12#\n\x1fSEMANTIC_DECIDER_GUARD_LANGUAGE\x10\t\x12!\n\x1dSEMANTIC_DECIDER_GUARD_LENGTH\x10\n\x12(\n$SEMANTIC_DECIDER_GUARD_QUESTION_KIND\x10\x0b\x12#\n\x1fSEMANTIC_DECIDER_NOT_COMPARABLE\x10\x0c\x12\x1f\n\x1bSEMANTIC_DECIDER_OVERLOADED\x10\r\x12 \n\x1cSEMANTIC_DECIDER_UNAVAILABLE\x10\x0e\x12\x1c\n\x18SEMANTIC_DECIDER_EVICTED\x10\x0f*`\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x11\n\rCACHE_TIER_L1\x10\x01\x12\x11\n\rCACHE_TIER_L2\x10\x02\x12\x11\n\rCACHE_TIER_L3\x10\x03\x32\xb9\x05\n\x0c\x43\x61\x63heService\x12\x45\n\x06Lookup\x12\x1c.mesh.cache.v1.LookupRequest\x1a\x1d.mesh.cache.v1.LookupResponse\x12\x45\n\x06\x43ommit\x12\x1c.mesh.cache.v1.CommitRequest\x1a\x1d.mesh.cache.v1.CommitResponse\x12H\n\x07\x41\x62\x61ndon\x12\x1d.mesh.cache.v1.AbandonRequest\x1a\x1e.mesh.cache.v1.AbandonResponse\x12\x42\n\x05Renew\x12\x1b.mesh.cache.v1.RenewRequest\x1a\x1c.mesh.cache.v1.RenewResponse\x12G\n\x06\x46ollow\x12\x1c.mesh.cache.v1.FollowRequest\x1a\x1d.mesh.cache.v1.FollowResponse0\x01\x12Q\n\nInvalidate\x12 .mesh.cache.v1.InvalidateRequest\x1a!.mesh.cache.v1.InvalidateResponse\x12N\n\tBumpEpoch\x12\x1f.mesh.cache.v1.BumpEpochRequest\x1a .mesh.cache.v1.BumpEpochResponse\x12]\n\x0eReportFalseHit\x12$.mesh.cache.v1.ReportFalseHitRequest\x1a%.mesh.cache.v1.ReportFalseHitResponse\x12\x42\n\x05Stats\x12\x1b.mesh.cache.v1.StatsRequest\x1a\x1c.mesh.cache.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.cache.v1.cache_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CACHETIER']._serialized_start=3000
-  _globals['_CACHETIER']._serialized_end=3096
+  _globals['_SEMANTICDECIDER']._serialized_start=3229
+  _globals['_SEMANTICDECIDER']._serialized_end=3809
+  _globals['_CACHETIER']._serialized_start=3811
+  _globals['_CACHETIER']._serialized_end=3907
   _globals['_CACHEKEY']._serialized_start=147
   _globals['_CACHEKEY']._serialized_end=540
   _globals['_LOOKUPREQUEST']._serialized_start=543
@@ -43,51 +45,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOKUPRESPONSE']._serialized_start=755
   _globals['_LOOKUPRESPONSE']._serialized_end=953
   _globals['_HIT']._serialized_start=956
-  _globals['_HIT']._serialized_end=1168
-  _globals['_MISS']._serialized_start=1170
-  _globals['_MISS']._serialized_end=1192
-  _globals['_LEAD']._serialized_start=1194
-  _globals['_LEAD']._serialized_end=1258
-  _globals['_FOLLOWTICKET']._serialized_start=1260
-  _globals['_FOLLOWTICKET']._serialized_end=1292
-  _globals['_STOREDEVENT']._serialized_start=1294
-  _globals['_STOREDEVENT']._serialized_end=1388
-  _globals['_STOREDANSWER']._serialized_start=1391
-  _globals['_STOREDANSWER']._serialized_end=1611
-  _globals['_COMMITREQUEST']._serialized_start=1614
-  _globals['_COMMITREQUEST']._serialized_end=1762
-  _globals['_COMMITRESPONSE']._serialized_start=1764
-  _globals['_COMMITRESPONSE']._serialized_end=1812
-  _globals['_ABANDONREQUEST']._serialized_start=1814
-  _globals['_ABANDONREQUEST']._serialized_end=1848
-  _globals['_ABANDONRESPONSE']._serialized_start=1850
-  _globals['_ABANDONRESPONSE']._serialized_end=1867
-  _globals['_RENEWREQUEST']._serialized_start=1869
-  _globals['_RENEWREQUEST']._serialized_end=1945
-  _globals['_RENEWRESPONSE']._serialized_start=1947
-  _globals['_RENEWRESPONSE']._serialized_end=2002
-  _globals['_FOLLOWREQUEST']._serialized_start=2004
-  _globals['_FOLLOWREQUEST']._serialized_end=2057
-  _globals['_FOLLOWRESPONSE']._serialized_start=2060
-  _globals['_FOLLOWRESPONSE']._serialized_end=2216
-  _globals['_INVALIDATEREQUEST']._serialized_start=2219
-  _globals['_INVALIDATEREQUEST']._serialized_end=2390
-  _globals['_INVALIDATERESPONSE']._serialized_start=2392
-  _globals['_INVALIDATERESPONSE']._serialized_end=2453
-  _globals['_BUMPEPOCHREQUEST']._serialized_start=2455
-  _globals['_BUMPEPOCHREQUEST']._serialized_end=2498
-  _globals['_BUMPEPOCHRESPONSE']._serialized_start=2500
-  _globals['_BUMPEPOCHRESPONSE']._serialized_end=2534
-  _globals['_REPORTFALSEHITREQUEST']._serialized_start=2536
-  _globals['_REPORTFALSEHITREQUEST']._serialized_end=2621
-  _globals['_REPORTFALSEHITRESPONSE']._serialized_start=2623
-  _globals['_REPORTFALSEHITRESPONSE']._serialized_end=2647
-  _globals['_STATSREQUEST']._serialized_start=2649
-  _globals['_STATSREQUEST']._serialized_end=2663
-  _globals['_STATSRESPONSE']._serialized_start=2665
-  _globals['_STATSRESPONSE']._serialized_end=2769
-  _globals['_TIERSTATS']._serialized_start=2772
-  _globals['_TIERSTATS']._serialized_end=2998
-  _globals['_CACHESERVICE']._serialized_start=3099
-  _globals['_CACHESERVICE']._serialized_end=3796
+  _globals['_HIT']._serialized_end=1220
+  _globals['_MISS']._serialized_start=1223
+  _globals['_MISS']._serialized_end=1405
+  _globals['_LEAD']._serialized_start=1407
+  _globals['_LEAD']._serialized_end=1471
+  _globals['_FOLLOWTICKET']._serialized_start=1473
+  _globals['_FOLLOWTICKET']._serialized_end=1505
+  _globals['_STOREDEVENT']._serialized_start=1507
+  _globals['_STOREDEVENT']._serialized_end=1601
+  _globals['_STOREDANSWER']._serialized_start=1604
+  _globals['_STOREDANSWER']._serialized_end=1824
+  _globals['_COMMITREQUEST']._serialized_start=1827
+  _globals['_COMMITREQUEST']._serialized_end=1975
+  _globals['_COMMITRESPONSE']._serialized_start=1977
+  _globals['_COMMITRESPONSE']._serialized_end=2025
+  _globals['_ABANDONREQUEST']._serialized_start=2027
+  _globals['_ABANDONREQUEST']._serialized_end=2061
+  _globals['_ABANDONRESPONSE']._serialized_start=2063
+  _globals['_ABANDONRESPONSE']._serialized_end=2080
+  _globals['_RENEWREQUEST']._serialized_start=2082
+  _globals['_RENEWREQUEST']._serialized_end=2158
+  _globals['_RENEWRESPONSE']._serialized_start=2160
+  _globals['_RENEWRESPONSE']._serialized_end=2215
+  _globals['_FOLLOWREQUEST']._serialized_start=2217
+  _globals['_FOLLOWREQUEST']._serialized_end=2270
+  _globals['_FOLLOWRESPONSE']._serialized_start=2273
+  _globals['_FOLLOWRESPONSE']._serialized_end=2429
+  _globals['_INVALIDATEREQUEST']._serialized_start=2432
+  _globals['_INVALIDATEREQUEST']._serialized_end=2603
+  _globals['_INVALIDATERESPONSE']._serialized_start=2605
+  _globals['_INVALIDATERESPONSE']._serialized_end=2666
+  _globals['_BUMPEPOCHREQUEST']._serialized_start=2668
+  _globals['_BUMPEPOCHREQUEST']._serialized_end=2711
+  _globals['_BUMPEPOCHRESPONSE']._serialized_start=2713
+  _globals['_BUMPEPOCHRESPONSE']._serialized_end=2747
+  _globals['_REPORTFALSEHITREQUEST']._serialized_start=2749
+  _globals['_REPORTFALSEHITREQUEST']._serialized_end=2834
+  _globals['_REPORTFALSEHITRESPONSE']._serialized_start=2836
+  _globals['_REPORTFALSEHITRESPONSE']._serialized_end=2875
+  _globals['_STATSREQUEST']._serialized_start=2877
+  _globals['_STATSREQUEST']._serialized_end=2891
+  _globals['_STATSRESPONSE']._serialized_start=2893
+  _globals['_STATSRESPONSE']._serialized_end=2997
+  _globals['_TIERSTATS']._serialized_start=3000
+  _globals['_TIERSTATS']._serialized_end=3226
+  _globals['_CACHESERVICE']._serialized_start=3910
+  _globals['_CACHESERVICE']._serialized_end=4607
 # @@protoc_insertion_point(module_scope)

@@ -12,12 +12,47 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SemanticDecider(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEMANTIC_DECIDER_UNSPECIFIED: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_ERROR_BOUND: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_NO_NEIGHBOUR: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_SAMPLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_NUMBERS: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_POLARITY: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_ENTITIES: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_UNITS: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_WORD_ORDER: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_LANGUAGE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_LENGTH: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_QUESTION_KIND: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_NOT_COMPARABLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_OVERLOADED: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_UNAVAILABLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_EVICTED: _ClassVar[SemanticDecider]
+
 class CacheTier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CACHE_TIER_UNSPECIFIED: _ClassVar[CacheTier]
     CACHE_TIER_L1: _ClassVar[CacheTier]
     CACHE_TIER_L2: _ClassVar[CacheTier]
     CACHE_TIER_L3: _ClassVar[CacheTier]
+SEMANTIC_DECIDER_UNSPECIFIED: SemanticDecider
+SEMANTIC_DECIDER_ERROR_BOUND: SemanticDecider
+SEMANTIC_DECIDER_NO_NEIGHBOUR: SemanticDecider
+SEMANTIC_DECIDER_SAMPLE: SemanticDecider
+SEMANTIC_DECIDER_GUARD_NUMBERS: SemanticDecider
+SEMANTIC_DECIDER_GUARD_POLARITY: SemanticDecider
+SEMANTIC_DECIDER_GUARD_ENTITIES: SemanticDecider
+SEMANTIC_DECIDER_GUARD_UNITS: SemanticDecider
+SEMANTIC_DECIDER_GUARD_WORD_ORDER: SemanticDecider
+SEMANTIC_DECIDER_GUARD_LANGUAGE: SemanticDecider
+SEMANTIC_DECIDER_GUARD_LENGTH: SemanticDecider
+SEMANTIC_DECIDER_GUARD_QUESTION_KIND: SemanticDecider
+SEMANTIC_DECIDER_NOT_COMPARABLE: SemanticDecider
+SEMANTIC_DECIDER_OVERLOADED: SemanticDecider
+SEMANTIC_DECIDER_UNAVAILABLE: SemanticDecider
+SEMANTIC_DECIDER_EVICTED: SemanticDecider
 CACHE_TIER_UNSPECIFIED: CacheTier
 CACHE_TIER_L1: CacheTier
 CACHE_TIER_L2: CacheTier
@@ -78,24 +113,34 @@ class LookupResponse(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("answer", "tier", "similarity", "error_bound", "age")
+    __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "decided_by")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     answer: StoredAnswer
     tier: CacheTier
     similarity: float
     error_bound: float
     age: _duration_pb2.Duration
-    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    decided_by: SemanticDecider
+    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decided_by: _Optional[_Union[SemanticDecider, str]] = ...) -> None: ...
 
 class Miss(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "decided_by", "similarity", "error_bound", "semantic_problem")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
+    SEMANTIC_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    decided_by: SemanticDecider
+    similarity: float
+    error_bound: float
+    semantic_problem: str
+    def __init__(self, reason: _Optional[str] = ..., decided_by: _Optional[_Union[SemanticDecider, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., semantic_problem: _Optional[str] = ...) -> None: ...
 
 class Lead(_message.Message):
     __slots__ = ("lease_id", "ttl")
@@ -250,8 +295,10 @@ class ReportFalseHitRequest(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ReportFalseHitResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: bool
+    def __init__(self, known: bool = ...) -> None: ...
 
 class StatsRequest(_message.Message):
     __slots__ = ()

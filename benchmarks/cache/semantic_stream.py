@@ -106,16 +106,19 @@ class Stream:
             semantic=settings,
         )
 
-    async def ask(self, queries: Sequence[Query], max_error_rate: float) -> Outcome:
-        """One after the other, each learnt from before the next."""
-        outcome = Outcome()
+    async def ask(self, *parts: Sequence[Query], max_error_rate: float) -> list[Outcome]:
+        """One question after the other, each learnt from before the next; the outcome of each part. Once only."""
         running = asyncio.create_task(self._meaning.run())
         try:
-            for query in queries:
-                outcome.count(query, await self._one(query, max_error_rate, outcome))
+            return [await self._part(queries, max_error_rate) for queries in parts]
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    async def _part(self, queries: Sequence[Query], max_error_rate: float) -> Outcome:
+        outcome = Outcome()
+        for query in queries:
+            outcome.count(query, await self._one(query, max_error_rate, outcome))
         return outcome
 
     async def _one(self, query: Query, max_error_rate: float, outcome: Outcome) -> str | None:

@@ -99,9 +99,9 @@ class SemanticSettings:
     max_error_rate: float = 0.05
     """Highest that a caller may accept, where the tenant has no policy of its own."""
     tenants: dict[str, TenantSemanticSettings] = field(default_factory=dict)
-    least_similarity: float = 0.7
+    least_similarity: float = 0.5
     """Cosine under which a stored question is not near at all, whatever was learnt."""
-    neighbours: int = 10
+    neighbours: int = 20
     """Stored questions that are looked at."""
     timeout_s: float = 0.1
     """Longest that a look-up by meaning takes; then it is a miss."""

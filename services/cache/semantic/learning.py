@@ -72,9 +72,12 @@ class Learner:
             is_right = same_answer(printed, missed.candidate.stored.answer)
             missed.candidate.stored.group.count(is_right)
             partition.bound.learn(missed.judged, is_right)
+            if partition.bound.is_due:
+                await asyncio.get_running_loop().run_in_executor(None, partition.bound.update)
         twin = next((near.stored for near in missed.near if same_answer(printed, near.stored.answer)), None)
         group = twin.group if twin is not None else partition.new_group()
         await partition.put(Stored(key=key, words=missed.words, answer=printed, group=group), missed.vector)
+        await self._partitions.trim()
 
     async def _printed(self, answer: AnswerText) -> AnswerPrint:
         """With a vector where one can be had; without one, only equal texts are the same answer."""

@@ -101,12 +101,15 @@ class Partition:
         self.size_bytes += stored.size_bytes
         await self._index.add(number, vector)
         while len(self._entries) > self._max_entries:
-            await self.drop(next(iter(self._entries)))
+            await self.drop_oldest()
 
     async def drop_key(self, key: bytes) -> None:
         number = self._numbers.get(key)
         if number is not None:
             await self.drop(number)
+
+    async def drop_oldest(self) -> None:
+        await self.drop(next(iter(self._entries)))
 
     async def drop(self, number: int) -> None:
         """Forget a question, such as one whose answer is gone."""
@@ -145,10 +148,19 @@ class Partitions:
         return partition
 
     def open(self, name: bytes) -> Partition:
-        """The partition, made where there is none; others leave where they must."""
+        """The partition, made where there is none."""
         partition = self.find(name)
         if partition is None:
             partition = self._held[name] = self._make()
-        while len(self._held) > self._max_partitions or (self.size_bytes > self._budget_bytes and len(self._held) > 1):
-            self._held.popitem(last=False)
         return partition
+
+    async def trim(self) -> None:
+        """Keep to the limits: other partitions leave first, then the oldest questions of the last one."""
+        while len(self._held) > 1 and (len(self._held) > self._max_partitions or self._is_over_budget):
+            self._held.popitem(last=False)
+        while self._held and self._is_over_budget:
+            await next(iter(self._held.values())).drop_oldest()
+
+    @property
+    def _is_over_budget(self) -> bool:
+        return self.size_bytes > self._budget_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from mesh.cache.v1 import cache_service_pb2 as pb
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
@@ -29,7 +31,7 @@ def note_verdict(reply: pb.Hit | pb.Miss, verdict: Verdict | None) -> None:
     """Say what decided; nothing where there was no look-up by meaning."""
     if verdict is None:
         return
-    reply.decided_by = pb.SemanticDecider.ValueType(verdict.decided_by)
+    reply.decided_by = cast(pb.SemanticDecider, int(verdict.decided_by))
     if verdict.similarity is not None:
         reply.similarity = verdict.similarity
     if verdict.error_bound is not None:

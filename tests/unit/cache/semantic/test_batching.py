@@ -29,8 +29,10 @@ class HeldModel(FakeModel):
     def __init__(self) -> None:
         super().__init__()
         self.let = threading.Event()
+        self.is_embedding = False
 
     def embed(self, texts):
+        self.is_embedding = True
         self.let.wait(10)
         return super().embed(texts)
 
@@ -70,7 +72,10 @@ async def test_a_model_that_is_missing_is_told_to_every_caller_and_asked_again_l
 async def test_a_caller_beyond_the_limit_is_told_at_once():
     model = HeldModel()
     async with running(model, max_waiting=3, max_batch=1) as embedder:
-        waiting = [asyncio.create_task(embedder.embed(f"{number}")) for number in range(4)]
+        waiting = [asyncio.create_task(embedder.embed("first"))]
+        while not model.is_embedding:
+            await asyncio.sleep(0)
+        waiting += [asyncio.create_task(embedder.embed(f"{number}")) for number in range(3)]
         while embedder.waiting_count < 3:
             await asyncio.sleep(0)
         with pytest.raises(TooManyWaiting):
@@ -83,8 +88,10 @@ async def test_a_text_whose_caller_left_is_not_embedded():
     model = HeldModel()
     async with running(model, max_batch=1) as embedder:
         first = asyncio.create_task(embedder.embed("first"))
+        while not model.is_embedding:
+            await asyncio.sleep(0)
         left = asyncio.create_task(embedder.embed("left"))
-        while embedder.waiting_count != 1:
+        while embedder.waiting_count < 1:
             await asyncio.sleep(0)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)

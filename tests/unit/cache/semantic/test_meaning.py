@@ -71,7 +71,7 @@ class Cache:
     async def teach(self, caller=ANN, accepted=0.0, **query):
         """Hundreds of pairs that share their answer, near each other; at no accepted error each is generated."""
         for number in range(TAUGHT):
-            self.model.angles[f"word {'abcdefgh'[number % 8]} {'x' * (number % 40 + 1)}"] = number % 8 + number * 1e-4
+            self.model.angles[f"word {'abcdefgh'[number % 8]} {'x' * (number // 8 + 1)}"] = number % 8 + number * 1e-4
         for text, angle in self.model.angles.items():
             await self.ask(text, f"answer {int(angle + 0.05)}", caller, max_error_rate=accepted, **query)
 
@@ -252,4 +252,8 @@ async def test_bytes_are_counted_and_kept_to():
             for number in range(3):
                 cache.model.angles[f"text {'x' * number}"] = number / 2
                 await cache.ask(f"text {'x' * number}", "a", system=f"{system}")
-        assert 0 < cache.partitions.size_bytes <= 20_000
+                assert 0 < cache.partitions.size_bytes <= 20_000
+        for number in range(40):
+            await cache.ask(f"text {'x' * number}", "a")
+        assert len(cache.partitions) == 1
+        assert 5_000 < cache.partitions.size_bytes <= 20_000

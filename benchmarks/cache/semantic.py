@@ -30,6 +30,7 @@ from benchmarks.cache.semantic_data import (
 )
 from benchmarks.cache.semantic_stream import FixedThreshold, KnownVectors, Outcome, Stream
 from benchmarks.report import Claim, Options, at_least, at_most, skipped
+from meshkit.testing.loop_hold import longest_hold_s
 from services.cache.semantic.batching import BatchedEmbedder
 from services.cache.semantic.minilm import MiniLm
 
@@ -73,19 +74,22 @@ def _streams(options: Options, data: Path, vectors: KnownVectors) -> Iterator[Cl
 
 
 def _intent_stream(queries: Sequence[Query], vectors: KnownVectors) -> Iterator[Claim]:
-    ours, fixed = Outcome(), Outcome()
+    ours, fixed, as_wrong = Outcome(), Outcome(), Outcome()
     for seed in SEEDS:
         order = shuffled(queries, seed)
         (mine,) = _run([order], ACCEPTED, seed, vectors)
         ours.merge(mine)
-        fixed.merge(FixedThreshold(order, vectors).tuned(mine.false_hit_rate)[1])
+        baseline = FixedThreshold(order, vectors)
+        fixed.merge(baseline.tuned(max(ACCEPTED, mine.false_hit_rate))[1])
+        as_wrong.merge(baseline.tuned(mine.false_hit_rate)[1])
     low, high = wilson(ours.wrong_count, ours.hit_count)
     told = f"{ours.wrong_count} of {ours.hit_count} hits wrong, {ours.lookup_count} look-ups, {len(SEEDS)} seeds"
     yield at_most(FALSE_HITS, 100 * ours.false_hit_rate, "% of hits", 1, told, low=100 * low, high=100 * high)
     yield at_most(UPPER_LIMIT, 100 * high, "% of hits", 2, "upper end of the 95 % interval of the rate above")
     ratio = ours.hit_ratio / max(fixed.hit_ratio, 1e-9)
     shares = (
-        f"{ours.hit_ratio:.1%} of look-ups; a fixed threshold of the same error, in hindsight: {fixed.hit_ratio:.1%}"
+        f"{ours.hit_ratio:.1%} of look-ups; a threshold tuned in hindsight to {ACCEPTED:.0%}: {fixed.hit_ratio:.1%}, "
+        f"to the error seen here: {as_wrong.hit_ratio:.1%}"
     )
     yield at_least(HIT_RATIO, ratio, "x a fixed threshold", 2, shares)
 
@@ -131,39 +135,23 @@ def _true_hits(name: str, queries: Sequence[Query], vectors: KnownVectors) -> Cl
 async def _embedding(count: int) -> list[Claim]:
     """Many callers at a time, one thread; how long the event loop was held, against a loop with nothing beside it."""
     texts = [f"how do i {verb} the {noun} number {n}" for n in range(count) for verb, noun in [("open", "account")]]
-    idle_s = await _longest_gap(asyncio.sleep(0.5))
+    idle_s = await longest_hold_s(asyncio.sleep(0.5))
     embedder = BatchedEmbedder(MiniLm(), window_s=0.002, max_batch=16, max_waiting=count)
     running = asyncio.create_task(embedder.run())
     try:
         await embedder.embed("warm")
         started_at = time.perf_counter()
-        held_s = await _longest_gap(asyncio.gather(*map(embedder.embed, texts)))
+        held_s = await longest_hold_s(asyncio.gather(*map(embedder.embed, texts)))
         each_ms = (time.perf_counter() - started_at) * 1000 / count
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     return [
         at_most(EMBEDDING, each_ms, "ms each", 5, f"{count} texts of about 12 tokens, batches of 16, one thread"),
-        at_most(LOOP_HELD, held_s * 1000, "ms", 1, f"longest gap between two turns; idle: {idle_s * 1000:.2f} ms"),
+        at_most(
+            LOOP_HELD, held_s * 1000, "ms", 1, f"longest hold of the event loop; beside nothing: {idle_s * 1000:.2f} ms"
+        ),
     ]
-
-
-async def _longest_gap(work: object) -> float:
-    longest, is_over = 0.0, False
-
-    async def watch() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while not is_over:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    watching = asyncio.create_task(watch())
-    await work  # type: ignore[misc]
-    is_over = True
-    await watching
-    return longest
 
 
 def _failed(claim: Claim) -> Claim:

@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.cache.semantic_data import Query
-from meshkit.clock import SystemClock
+from meshkit.clock import Clock, SystemClock
 from services.cache.entry import Finish
-from services.cache.lifetime import Lifetimes
+from services.cache.flight import FlightTimes
+from services.cache.lifetime import Lifetimes, TierLifetime
+from services.cache.memory_flights import MemoryFlights
 from services.cache.memory_tier import MemoryTier
 from services.cache.response_cache import Answer, Caller, Mode, ResponseCache
 from services.cache.response_cache import Query as CacheQuery
 from services.cache.semantic.build import build_meaning
+from services.cache.semantic.by_meaning import ByMeaning
 from services.cache.semantic.equivalence import AnswerText
 from services.cache.semantic.minilm import MiniLm
 from services.cache.settings import EntrySettings, SemanticSettings
+from services.cache.single_flight import SingleFlight
 from services.cache.tiered import Found, Level, TieredStore, TierName
 
 CALLER = Caller(tenant="benchmark", principal="")
@@ -95,15 +99,21 @@ class Stream:
         settings = SemanticSettings(window_s=0.0, timeout_s=60.0, max_entries=100_000, max_error_rate=1.0)
         self._meaning = build_meaning(settings, clock, vectors, random.Random(seed).random)
         store = TieredStore(
-            [Level(name=TierName.L1, store=MemoryTier(budget_bytes=2**30, ttl_s=86_400, clock=clock))], clock
+            [
+                Level(
+                    name=TierName.L1,
+                    store=MemoryTier(budget_bytes=2**30, lifetime=TierLifetime(ttl_s=86_400), clock=clock),
+                )
+            ],
+            clock,
         )
         self._cache = ResponseCache(
             store,
+            _flights(clock),
             limits=EntrySettings(),
             lifetimes=Lifetimes(default_s=86_400, longest_s=86_400, jitter=0, random=random.random),
             clock=clock,
-            meaning=self._meaning,
-            semantic=settings,
+            by_meaning=ByMeaning(self._meaning, settings),
         )
 
     async def ask(self, *parts: Sequence[Query], max_error_rate: float) -> list[Outcome]:
@@ -135,6 +145,13 @@ class Stream:
         await self._cache.commit(CALLER, looked.digest, answer)
         await self._meaning.settled()
         return None
+
+
+def _flights(clock: Clock) -> SingleFlight:
+    times = FlightTimes()
+    return SingleFlight(
+        shared=None, local=MemoryFlights(times, clock, max_bytes=2**20), times=times, clock=clock, poll_s=0.01
+    )
 
 
 class FixedThreshold:

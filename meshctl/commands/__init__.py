@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import Protocol, cast
 
-from meshctl.commands import check_config, down, generate, models, status, trace, up
+from meshctl.commands import cache, check_config, down, generate, models, status, trace, up
 
 
 class Command(Protocol):
@@ -20,4 +20,4 @@ class Command(Protocol):
         ...
 
 
-COMMANDS = cast("tuple[Command, ...]", (up, down, status, generate, models, trace, check_config))
+COMMANDS = cast("tuple[Command, ...]", (up, down, status, generate, models, trace, cache, check_config))

@@ -35,6 +35,10 @@ class Breaker:
         if self._failure_count >= self._failure_limit:
             self._opened.set()
 
+    def trip(self) -> None:
+        """One failure was enough."""
+        self._opened.set()
+
     def close(self) -> None:
         """A probe was answered: ask again."""
         self._failure_count = 0

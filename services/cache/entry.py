@@ -13,7 +13,7 @@ from enum import Enum
 import msgspec
 
 MAGIC = b"MCE"
-VERSION = 1
+VERSION = 2
 _CHECKSUM_BYTES = 16
 _HEADER = MAGIC + bytes([VERSION])
 _BODY_AT = len(_HEADER) + _CHECKSUM_BYTES
@@ -36,7 +36,11 @@ class Entry:
     payload: bytes
     """The answer as the contract serialises it; opaque here."""
     stored_at: float
+    fresh_until: float
+    """From then to `expires_at` it may be served stale, while one caller generates it anew."""
     expires_at: float
+    epoch: int
+    """The tenant's invalidation number when the look-up was made that led to this answer."""
     revision: str = ""
     """Revision of the weights that answered."""
     tags: tuple[str, ...] = ()

@@ -21,7 +21,9 @@ import msgspec
 from services.cache.json_schema import canonical_json
 
 DIGEST_BYTES = 32
+PARTITION_BYTES = 16
 _VERSION = b"mesh.cache.request.1"
+_PARTITION = b"mesh.cache.part1"
 _OPTION_GROUPS = ("sampling", "stopping", "output", "constraint")
 _DEFAULTS: Mapping[tuple[str, str], float] = {
     ("sampling", "n"): 1,
@@ -40,9 +42,17 @@ def request_digest(request: Mapping[str, Any], sharing: Sequence[str] = ()) -> b
     return hashlib.sha256(_framed(_VERSION, _encoder.encode(sharing), _encoder.encode(canonical(request)))).digest()
 
 
+def partition(tenant: str) -> bytes:
+    """What every storage key of the tenant starts with. It names the tenant without spelling its name."""
+    return hashlib.blake2b(tenant.encode(), digest_size=PARTITION_BYTES, person=_PARTITION).digest()
+
+
 def storage_key(tenant: str, digest: bytes) -> bytes:
-    """Where the tenant's entry for this digest lies; with a foreign digest, still in the tenant's own part."""
-    return hashlib.sha256(_framed(tenant.encode(), digest)).digest()
+    """Where the tenant's entry for this digest lies; with a foreign digest, still in the tenant's own part.
+
+    Everything of a tenant, and every prefix of a digest, is a range of keys in each tier.
+    """
+    return partition(tenant) + digest
 
 
 def canonical(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,20 +7,24 @@ the caller's claim, so a session's answers are shared by its principal alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from meshkit.clock import Clock
 from meshkit.errors import InvalidRequest
+from meshkit.together import Together
 from services.cache.entry import Entry, Finish
+from services.cache.epoch_keeper import INVALIDATED, EpochKeeper
 from services.cache.lifetime import Lifetimes
-from services.cache.request_key import DIGEST_BYTES, is_repeatable, request_digest, storage_key
+from services.cache.request_key import is_repeatable, partition, request_digest, storage_key
+from services.cache.semantic.by_meaning import ByMeaning
 from services.cache.semantic.equivalence import AnswerText
-from services.cache.semantic.meaning import Asked, MeaningLookup, Served
-from services.cache.semantic.question import question_of
-from services.cache.semantic.verdict import Decider, Verdict
-from services.cache.settings import EntrySettings, SemanticSettings
+from services.cache.semantic.meaning import Served
+from services.cache.semantic.verdict import Verdict
+from services.cache.settings import EntrySettings, EpochSettings, SemanticSettings
+from services.cache.single_flight import FlightTicket, LeaseId, SingleFlight
+from services.cache.ticket import Ticket, ticket_from
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
 NOT_STORABLE = b""
@@ -65,14 +69,16 @@ class Query:
     max_age_s: float | None = None
     max_error_rate: float | None = None
     """Share of wrong ones among hits by meaning that is accepted; None: the deployment's default."""
+    shares_generation: bool = False
+    """On a miss, lead a flight or follow the one there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """The digest to commit under, and what was found."""
+    """The digest to commit under, a ticket as bytes, and what was found, or the request's part in a flight."""
 
     digest: bytes
-    result: Found | Absent
+    result: Found | Absent | FlightTicket
     verdict: Verdict | None = None
     """What look-up by meaning said; None where there was none."""
 
@@ -96,16 +102,19 @@ class ResponseCache:
     def __init__(
         self,
         store: TieredStore,
+        flights: SingleFlight,
         *,
         limits: EntrySettings,
         lifetimes: Lifetimes,
         clock: Clock,
-        meaning: MeaningLookup | None = None,
-        semantic: SemanticSettings | None = None,
+        epochs: EpochKeeper | None = None,
+        by_meaning: ByMeaning | None = None,
     ) -> None:
         self._store = store
-        self._meaning = meaning
-        self._semantic = semantic or SemanticSettings()
+        self._flights = flights
+        self._looking: Together[tuple[bytes, float | None], Found | Absent] = Together()
+        self._epochs = epochs or EpochKeeper(EpochSettings(), longest_life_s=limits.max_ttl_s, clock=clock)
+        self._by_meaning = by_meaning or ByMeaning(None, SemanticSettings())
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
@@ -120,68 +129,103 @@ class ResponseCache:
         if query.mode is Mode.DEFAULT and not is_repeatable(query.request.get("sampling", {})):
             return Looked(digest=NOT_STORABLE, result=Absent(reason="not repeatable"))
         digest = request_digest(query.request, _sharing(caller, query))
+        await self._epochs.settle()
+        ticket = Ticket(digest=digest, epoch=self._epochs.number(partition(caller.tenant)))
         key = storage_key(caller.tenant, digest)
-        result = await self._store.lookup(key, max_age_s=query.max_age_s)
+        result: Found | Absent | FlightTicket = await self._find(key, query.max_age_s)
+        verdict = None
         if isinstance(result, Absent) and self._goes_by_meaning(caller, query):
-            return await self._look_up_by_meaning(caller, query, Looked(digest=digest, result=result), key)
-        return Looked(digest=digest, result=result)
+            alike = await self._find_alike(caller, query, key)
+            result, verdict = (alike.found, alike.verdict) if isinstance(alike, Served) else (result, alike)
+        if isinstance(result, Absent) and query.shares_generation:
+            result = await self._join(caller, bytes(ticket), key, query)
+        return Looked(digest=bytes(ticket), result=result, verdict=verdict)
+
+    async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
+        """However many ask at once, the tiers are asked once."""
+        return await self._looking.ask((key, max_age_s), lambda: self._store.lookup(key, max_age_s=max_age_s))
+
+    def _goes_by_meaning(self, caller: Caller, query: Query) -> bool:
+        is_left_open = query.mode is Mode.DEFAULT
+        return self._by_meaning.is_wanted(
+            caller.tenant, is_asked=query.mode is Mode.SEMANTIC, is_left_open=is_left_open
+        )
+
+    async def _find_alike(self, caller: Caller, query: Query, key: bytes) -> Served | Verdict:
+        """By meaning; stored answers are read, and judged, like any other, and none is given that is stale."""
+
+        async def fetch(stored_key: bytes) -> Found | Absent:
+            found = await self._find(stored_key, query.max_age_s)
+            return Absent(reason="stale") if isinstance(found, Found) and found.is_stale else found
+
+        return await self._by_meaning.lookup(
+            caller.tenant,
+            query.request,
+            _sharing(caller, query),
+            key=key,
+            max_error_rate=query.max_error_rate,
+            fetch=fetch,
+        )
+
+    async def _join(self, caller: Caller, packed: bytes, key: bytes, query: Query) -> Found | FlightTicket:
+        """A new leader looks once more: the answer may have come between its look-up and its lease.
+
+        The flight's key has the tenant's number, so nobody follows an answer that was begun before an invalidation.
+        """
+        place = flight_key(caller, packed)
+        is_new_enough = query.max_age_s is None or query.max_age_s >= self._flights.linger_s
+        part = await self._flights.join(place, packed, follows_finished=is_new_enough)
+        if not part.leads:
+            return part
+        found = await self._store.lookup(key, max_age_s=query.max_age_s)
+        if isinstance(found, Absent):
+            return part
+        await self._flights.release(place, LeaseId.parse(part.lease_id))
+        return found
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""
-        self._check(digest, answer)
+        ticket = ticket_from(digest)
+        self._check(answer)
         if answer.finish is Finish.INCOMPLETE:
             return "the answer is not complete"
         if len(answer.payload) > self._limits.max_bytes:
             return f"{len(answer.payload)} bytes is too large (limit: {self._limits.max_bytes} bytes)"
         wall = self._clock.wall()
+        fresh_until = wall + self._lifetimes.seconds(answer.ttl_s)
         entry = Entry(
             payload=answer.payload,
             stored_at=wall,
-            expires_at=wall + self._lifetimes.seconds(answer.ttl_s),
+            fresh_until=fresh_until,
+            expires_at=fresh_until + self._limits.stale_s,
+            # No caller can claim to be newer than what this instance knows.
+            epoch=min(ticket.epoch, self._epochs.number(partition(caller.tenant))),
             revision=answer.revision,
             tags=answer.tags,
         )
-        key = storage_key(caller.tenant, digest)
+        key = storage_key(caller.tenant, ticket.digest)
+        if self._epochs.objection(key, entry) == INVALIDATED:
+            return "it was invalidated while it was generated"
         await self._store.commit(key, entry)
-        if self._meaning is not None:
-            self._meaning.offer(key, answer.said)
+        self._by_meaning.offer(key, answer.said)
         return ""
 
     async def discard(self, caller: Caller, digest: bytes, found: Found) -> None:
         """Forget an entry whose payload turned out not to be an answer."""
-        await self._store.discard(found, storage_key(caller.tenant, digest))
+        await self._store.discard(found, storage_key(caller.tenant, ticket_from(digest).digest))
 
     def blame(self, caller: Caller, digest: bytes) -> bool:
-        """The hit by meaning that this digest's look-up gave was wrong; False where no such hit is known."""
-        return self._meaning is not None and self._meaning.blame(storage_key(caller.tenant, digest))
+        """The hit by meaning that this digest's look-up gave was wrong; False where no such hit is known. Counts once.
+
+        The digest is that of the look-up, so a report after an invalidation still finds its hit.
+        """
+        return self._by_meaning.blame(storage_key(caller.tenant, ticket_from(digest).digest))
 
     async def report(self) -> list[TierReport]:
         """Counters and sizes of each tier."""
         return await self._store.report()
 
-    def _goes_by_meaning(self, caller: Caller, query: Query) -> bool:
-        return query.mode is Mode.SEMANTIC or (query.mode is Mode.DEFAULT and self._semantic.is_always(caller.tenant))
-
-    async def _look_up_by_meaning(self, caller: Caller, query: Query, looked: Looked, key: bytes) -> Looked:
-        """The exact look-up found nothing; stored answers are read, and judged, like any other."""
-        if self._meaning is None:
-            return replace(looked, verdict=Verdict(decided_by=Decider.UNAVAILABLE, detail="it is switched off"))
-        question = question_of(caller.tenant, query.request, _sharing(caller, query))
-        if question is None:
-            return replace(looked, verdict=Verdict(decided_by=Decider.NOT_COMPARABLE))
-
-        async def fetch(stored_key: bytes) -> Found | Absent:
-            return await self._store.lookup(stored_key, max_age_s=query.max_age_s)
-
-        accepted = self._semantic.error_rate(caller.tenant, query.max_error_rate)
-        found = await self._meaning.lookup(Asked(key=key, question=question, max_error_rate=accepted), fetch)
-        if isinstance(found, Served):
-            return replace(looked, result=found.found, verdict=found.verdict)
-        return replace(looked, verdict=found)
-
-    def _check(self, digest: bytes, answer: Answer) -> None:
-        if len(digest) != DIGEST_BYTES:
-            raise InvalidRequest(f"{len(digest)} bytes is not a digest", field="digest", limit=f"{DIGEST_BYTES} bytes")
+    def _check(self, answer: Answer) -> None:
         if answer.ttl_s is not None and answer.ttl_s <= 0:
             raise InvalidRequest("must be over 0", field="ttl", limit="over 0 s")
         if len(answer.tags) > self._limits.max_tags:
@@ -190,6 +234,11 @@ class ResponseCache:
             if not 0 < len(tag.encode()) <= self._limits.max_tag_bytes:
                 limit = f"1..{self._limits.max_tag_bytes} bytes"
                 raise InvalidRequest("a tag is empty or too long", field="tags", limit=limit)
+
+
+def flight_key(caller: Caller, packed: bytes) -> bytes:
+    """Where the caller's flights for a look-up's digest are: in its tenant's own part, whoever gave the digest."""
+    return partition(caller.tenant) + packed
 
 
 def _sharing(caller: Caller, query: Query) -> tuple[str, ...]:

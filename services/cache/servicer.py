@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -13,15 +14,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceServicer
 from mesh.common.v1 import common_pb2
-from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotFound
 from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
+from services.cache import operations_proto
 from services.cache.entry import Finish
+from services.cache.flight import LostLease
+from services.cache.invalidations import Invalidations
 from services.cache.plain import plain_message
-from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
-from services.cache.semantic.translation import answer_text, note_verdict
+from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope, flight_key
+from services.cache.semantic.translation import answer_text, note_hit, note_verdict
+from services.cache.single_flight import FlightTicket, Handover, LeaseId, SingleFlight
+from services.cache.tier import TierUnavailable
 from services.cache.tiered import Found, TierName, TierReport
+from services.cache.transfer import Transfer
+from services.cache.watch_flight import Event, Final, FlightGone
 
 _FINISHES = {
     common_pb2.FINISH_REASON_STOP: Finish.STOP,
@@ -30,6 +38,11 @@ _FINISHES = {
 }
 _TIERS = {TierName.L1: pb.CACHE_TIER_L1, TierName.L2: pb.CACHE_TIER_L2, TierName.L3: pb.CACHE_TIER_L3}
 _NOT_IN_REQUEST = ("scope", "session_id")
+_EXPORT_ENTRIES = 64
+_EXPORT_BYTES = 256 * 1024
+_LONGEST_SWEEP_S = 60.0
+_REPLY_S = 0.5
+"""Kept of a caller's deadline for the reply."""
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -37,32 +50,50 @@ E = TypeVar("E", bound=IntEnum)
 class CacheServicer(CacheServiceServicer):
     """The contract over one ResponseCache."""
 
-    def __init__(self, cache: ResponseCache, *, started_at: float) -> None:
+    def __init__(
+        self,
+        cache: ResponseCache,
+        flights: SingleFlight,
+        *,
+        invalidations: Invalidations,
+        transfer: Transfer,
+        started_at: float,
+    ) -> None:
         self._cache = cache
+        self._flights = flights
+        self._invalidations = invalidations
+        self._transfer = transfer
         self._started_at = started_at
 
     async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
         caller, query = _caller(), _query(request)
         looked = await self._cache.lookup(caller, query)
         response = pb.LookupResponse(digest=looked.digest)
+        note_verdict(response, looked.verdict)
+        if isinstance(looked.result, FlightTicket):
+            self._note_ticket(response, looked.result)
+            return response
         if not isinstance(looked.result, Found):
             _note_miss(response, looked.result.reason)
-            note_verdict(response.miss, looked.verdict)
             return response
         if not _fill_hit(response.hit, looked.result):
             await self._cache.discard(caller, looked.digest, looked.result)
             _note_miss(response, "unreadable")
             return response
-        note_verdict(response.hit, looked.verdict)
+        note_hit(response.hit, looked.verdict)
         set_attributes({names.CACHE_STATUS: "hit", names.CACHE_TIER: looked.result.tier.name})
         return response
 
     async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:
         if not request.HasField("answer"):
             raise InvalidRequest("is missing", field="answer", limit="a StoredAnswer")
-        if request.lease_id:
-            raise InvalidRequest("there are no leases yet; leave it empty", field="lease_id", limit="empty")
-        reason = await self._cache.commit(_caller(), request.digest, _answer(request))
+        caller = _caller()
+        lease_id = LeaseId.parse(request.lease_id) if request.lease_id else None
+        if lease_id is not None and lease_id.digest != request.digest:
+            raise InvalidRequest("is of another digest", field="lease_id", limit="the lease of the same Lookup")
+        reason = await self._cache.commit(caller, request.digest, _answer(request))
+        if lease_id is not None:
+            await self._finish(caller, lease_id, request.answer)
         set_attributes({names.CACHE_REASON: reason or "stored"})
         return pb.CommitResponse(stored=not reason, reason=reason)
 
@@ -73,28 +104,111 @@ class CacheServicer(CacheServiceServicer):
         return pb.StatsResponse(tiers=[_tier_stats(report) for report in reports], started_at=started_at)
 
     async def Abandon(self, request: pb.AbandonRequest, context: Any) -> pb.AbandonResponse:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
+        lease_id = LeaseId.parse(request.lease_id)
+        await self._flights.release(flight_key(_caller(), lease_id.digest), lease_id)
+        return pb.AbandonResponse()
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
+        if request.first_event < 0:
+            raise InvalidRequest(f"{request.first_event} is negative", field="first_event", limit="at least 0")
+        lease_id = LeaseId.parse(request.lease_id)
+        events = tuple(event.SerializeToString() for event in request.events)
+        try:
+            key = flight_key(_caller(), lease_id.digest)
+            is_followed = await self._flights.append(key, lease_id, request.first_event, events)
+        except LostLease:
+            raise Conflict("the lease was lost: it was not renewed in time, or has ended") from None
+        except TierUnavailable as error:
+            raise BackendDown(f"the flight can't be kept: {error}") from None
+        response = pb.RenewResponse(is_followed=is_followed)
+        response.ttl.FromNanoseconds(int(self._flights.ttl_s * 1e9))
+        return response
 
     async def Follow(self, request: pb.FollowRequest, context: Any) -> AsyncIterator[pb.FollowResponse]:
-        raise NotBuilt("leases are not built yet: Lookup never gives one")
-        yield pb.FollowResponse()
+        if request.from_event < 0:
+            raise InvalidRequest(f"{request.from_event} is negative", field="from_event", limit="at least 0")
+        lease_id = LeaseId.parse(request.lease_id)
+        entries = self._flights.follow(flight_key(_caller(), lease_id.digest), lease_id, request.from_event)
+        try:
+            async with contextlib.aclosing(entries):
+                async for entry in entries:
+                    yield self._followed(entry)
+        except (FlightGone, TierUnavailable):
+            raise NotFound("the flight is over and was not finished, or its place does not answer") from None
 
     async def Invalidate(self, request: pb.InvalidateRequest, context: Any) -> pb.InvalidateResponse:
-        raise NotBuilt("invalidation is not built yet; entries end with their time to live")
+        order, time_s = operations_proto.invalidation(request), _sweep_time_s()
+        return operations_proto.invalidated(await self._invalidations.invalidate(_caller(), order, time_s=time_s))
 
     async def BumpEpoch(self, request: pb.BumpEpochRequest, context: Any) -> pb.BumpEpochResponse:
-        raise NotBuilt("epochs are not built yet; entries end with their time to live")
+        outcome = await self._invalidations.bump(_caller(), operations_proto.bump(request))
+        return pb.BumpEpochResponse(epoch=outcome.epoch, shared=outcome.is_shared)
+
+    async def ListInvalidations(
+        self, request: pb.ListInvalidationsRequest, context: Any
+    ) -> pb.ListInvalidationsResponse:
+        records = self._invalidations.records(_caller())
+        return pb.ListInvalidationsResponse(records=[operations_proto.record(one) for one in records])
+
+    async def Export(self, request: pb.ExportRequest, context: Any) -> AsyncIterator[pb.ExportResponse]:
+        part, part_bytes = pb.ExportResponse(), 0
+        async for portable, expected_count in self._transfer.entries(_caller()):
+            part.expected_count = expected_count
+            with contextlib.suppress(DecodeError):
+                part.entries.append(operations_proto.exported(portable))
+                part_bytes += portable.entry.size_bytes
+            if len(part.entries) >= _EXPORT_ENTRIES or part_bytes >= _EXPORT_BYTES:
+                yield part
+                part, part_bytes = pb.ExportResponse(), 0
+        if part.entries:
+            yield part
+
+    async def Import(self, request: pb.ImportRequest, context: Any) -> pb.ImportResponse:
+        portables = [operations_proto.portable(entry) for entry in request.entries]
+        fates = await self._transfer.take(_caller(), portables, as_new=request.as_new)
+        return operations_proto.imported(fates)
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
         return pb.ReportFalseHitResponse(known=self._cache.blame(_caller(), request.digest))
+
+    def _note_ticket(self, response: pb.LookupResponse, ticket: FlightTicket) -> None:
+        if ticket.leads:
+            response.lead.CopyFrom(self._lead(ticket.lease_id))
+        else:
+            response.follow.lease_id = ticket.lease_id
+        set_attributes({names.CACHE_STATUS: "lead" if ticket.leads else "follow"})
+
+    def _lead(self, lease_id: str) -> pb.Lead:
+        lead = pb.Lead(lease_id=lease_id)
+        lead.ttl.FromNanoseconds(int(self._flights.ttl_s * 1e9))
+        return lead
+
+    def _followed(self, entry: Event | Final | Handover) -> pb.FollowResponse:
+        if isinstance(entry, Event):
+            return pb.FollowResponse(delta=pb.StoredEvent.FromString(entry.payload))
+        if isinstance(entry, Final):
+            return pb.FollowResponse(finished=pb.StoredAnswer.FromString(entry.payload))
+        return pb.FollowResponse(lead=self._lead(entry.lease_id))
+
+    async def _finish(self, caller: Caller, lease_id: LeaseId, answer: pb.StoredAnswer) -> None:
+        """Followers have the events already; a leader that was replaced has nothing to finish."""
+        final = pb.StoredAnswer()
+        final.CopyFrom(answer)
+        del final.events[:]
+        try:
+            await self._flights.finish(flight_key(caller, lease_id.digest), lease_id, final.SerializeToString())
+        except (LostLease, TierUnavailable):
+            set_attributes({names.CACHE_STATUS: "lease lost"})
 
 
 def _caller() -> Caller:
     call = current_call()
     return Caller(tenant=call.tenant, principal=call.principal)
+
+
+def _sweep_time_s() -> float:
+    remaining_s = current_call().remaining_s()
+    return _LONGEST_SWEEP_S if remaining_s is None else max(0.05, remaining_s - _REPLY_S)
 
 
 def _query(request: pb.LookupRequest) -> Query:
@@ -114,6 +228,7 @@ def _query(request: pb.LookupRequest) -> Query:
         session_id=key.session_id,
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
         max_error_rate=request.max_error_rate if request.HasField("max_error_rate") else None,
+        shares_generation=request.single_flight,
     )
 
 
@@ -163,6 +278,7 @@ def _fill_hit(hit: pb.Hit, found: Found) -> bool:
         return False
     hit.tier = _TIERS[found.tier]
     hit.age.FromMicroseconds(int(found.age_s * 1e6))
+    hit.stale = found.is_stale
     return True
 
 

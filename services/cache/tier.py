@@ -5,6 +5,7 @@ A tier never serves what it could not read. What its answers mean for a look-up 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +29,16 @@ class TierSize:
     eviction_count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """The entries that a sweep matched, and their bytes without any overhead."""
+
+    entry_count: int
+    size_bytes: int
+
+
 class Store(Protocol):
-    """A tier. Keys are storage keys of 32 bytes; the same key holds one entry, the last one put."""
+    """A tier. Keys are opaque, 1 to 64 bytes; the same key holds one entry, the last one put."""
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, or None where there is none. Raises TierUnavailable; Unreadable once, then the entry is gone."""
@@ -45,4 +54,12 @@ class Store(Protocol):
 
     async def size(self) -> TierSize:
         """What it holds. Raises TierUnavailable."""
+        ...
+
+    async def sweep(self, prefix: bytes, matches: Callable[[bytes, Entry], bool], *, apply: bool) -> Swept:
+        """Count the entries under keys with this prefix that match; with `apply` forget them, and unreadable ones too.
+
+        Entries that are put meanwhile may be missed. Works in turns, so that the loop is never held for long. Raises
+        TierUnavailable, also half-way.
+        """
         ...

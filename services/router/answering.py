@@ -18,7 +18,7 @@ from meshkit.errors import MeshError
 from meshkit.limits import check_characters, check_fits_context
 from meshkit.picker import Picker
 from services.router.admission import Admission
-from services.router.attempts import Attempts, Job, cancel_and_wait
+from services.router.attempts import Job, cancel_and_wait
 from services.router.catalogue import Catalogue, Model
 from services.router.commits import Commits
 from services.router.events import (
@@ -32,6 +32,7 @@ from services.router.events import (
     Timings,
     Usage,
 )
+from services.router.flights import Flights
 from services.router.journal import CancelledByCaller, Journal, Running
 from services.router.observer import Observer
 from services.router.ports import Cache, Compressed, Compressor, Found
@@ -51,7 +52,7 @@ class Answering:
         admission: Admission,
         catalogue: Catalogue,
         picker: Picker,
-        attempts: Attempts,
+        flights: Flights,
         journal: Journal,
         cache: Cache | None,
         compressor: Compressor | None,
@@ -63,7 +64,7 @@ class Answering:
         self._admission = admission
         self._catalogue = catalogue
         self._picker = picker
-        self._attempts = attempts
+        self._flights = flights
         self._journal = journal
         self._cache = cache
         self._compressor = compressor
@@ -118,11 +119,11 @@ class Answering:
     async def _prepare(
         self, question: Question, model: Model, timings: Timings
     ) -> tuple[CacheStatus, Found | None, Compressed | None]:
-        """Look up and compress at the same time; a hit ends the compression."""
+        """Look up and compress at the same time; an answer that is there, or being made, ends the compression."""
         compressing = asyncio.create_task(self._compress(question, model, timings))
         try:
             status, found = await self._look_up(question, model, timings)
-            if found is not None and found.answer is not None:
+            if found is not None and (found.answer is not None or found.follow):
                 return status, found, None
             return status, found, await compressing
         finally:
@@ -143,6 +144,8 @@ class Answering:
             timings.cache_lookup_s = self._clock.now() - began_at
         if found.answer:
             return CacheStatus.HIT, found
+        if found.lead or found.follow:
+            return (CacheStatus.LEAD if found.lead else CacheStatus.FOLLOW), found
         return (CacheStatus.MISS if found.digest else CacheStatus.BYPASS), found
 
     async def _compress(self, question: Question, model: Model, timings: Timings) -> Compressed | None:
@@ -160,9 +163,14 @@ class Answering:
     async def _generate(
         self, job: Job, running: Running, status: CacheStatus, found: Found | None, timings: Timings
     ) -> AsyncGenerator[Event, None]:
-        relay = Relay(self._attempts.events(job), clock=self._clock, flush_interval_s=self._flush_interval_s)
+        async def compress() -> None:
+            job.compressed = await self._compress(job.question, job.model, timings)
+
+        source = self._flights.events(job, found, compress)
+        relay = Relay(source, clock=self._clock, flush_interval_s=self._flush_interval_s)
         pump = asyncio.create_task(relay.pump())
         running.attach(pump)
+        commit = None
         try:
             accepted = self._accepted(job, await relay.taken(), status)
             self._observer.accepted(accepted)
@@ -172,10 +180,13 @@ class Answering:
                     timings.first_token_s = self._since_arrival(job.question)
                     self._observer.first_token(timings.first_token_s)
                 yield event
+            await cancel_and_wait(pump)
+            finished = self._finished(job, relay, timings)
+            commit = self._begin_commit(job, found, relay, accepted, finished)
         finally:
             await cancel_and_wait(pump)
-        finished = self._finished(job, relay, timings)
-        commit = self._begin_commit(job.question, found, relay, accepted, finished)
+            if job.publication is not None and commit is None:
+                self._commits.abandon(job.publication)
         try:
             yield finished
         finally:
@@ -216,11 +227,15 @@ class Answering:
             self._observer.finished(question, accepted, finished)
 
     def _begin_commit(
-        self, question: Question, found: Found | None, relay: Relay, accepted: Accepted, finished: Finished
+        self, job: Job, found: Found | None, relay: Relay, accepted: Accepted, finished: Finished
     ) -> asyncio.Task[None] | None:
-        if found is None or not found.digest or not question.stores_answer or finished.finish_reason not in _STORABLE:
+        """None where there is nothing to store, or where it is another's to store."""
+        if found is None or not found.digest or not job.question.stores_answer or job.is_following:
             return None
-        return self._commits.start(found.digest, relay.answer(finished, accepted), question.answer_ttl_s)
+        if finished.finish_reason not in _STORABLE:
+            return None
+        answer = relay.answer(finished, accepted)
+        return self._commits.start(found.digest, answer, job.question.answer_ttl_s, job.publication)
 
     def _cancelled(self, job: Job, timings: Timings) -> list[Event]:
         """The whole stream of a request that was cancelled before it had begun."""
@@ -258,9 +273,16 @@ class Answering:
             finish_reason=relay.finish_reason,
             usage=usage,
             timings=timings,
-            cost=bill(job.model.price, usage, compression),
+            cost=self._cost(job, usage),
             trace_id=job.question.trace_id,
         )
+
+    @staticmethod
+    def _cost(job: Job, usage: Usage) -> Cost:
+        """Whoever follows pays nothing: the leader's request has paid."""
+        if job.is_following:
+            return bill_of_hit(job.followed_cost_micro_usd)
+        return bill(job.model.price, usage, job.compressed.summary if job.compressed else None)
 
     def _since_arrival(self, question: Question) -> float:
         return self._clock.now() - question.arrived_at

@@ -21,6 +21,7 @@ from services.router.catalogue import Catalogue
 from services.router.commits import Commits
 from services.router.compressor_client import CompressorClient
 from services.router.engine_client import EngineClient
+from services.router.flights import Flights
 from services.router.journal import Journal
 from services.router.load_watch import LoadWatch
 from services.router.observation import Observation
@@ -91,7 +92,7 @@ def build(settings: RouterSettings, chassis: Chassis) -> RouterServiceApp:
         admission=admission,
         catalogue=catalogue,
         picker=picker,
-        attempts=attempts,
+        flights=Flights(cache=cache, attempts=attempts, observer=observation, clock=clock),
         journal=journal,
         cache=cache,
         compressor=_compressor_client(settings, chassis) if settings.compression.is_enabled else None,

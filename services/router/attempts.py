@@ -21,9 +21,12 @@ from services.router.balancer import Balancer
 from services.router.catalogue import Model
 from services.router.observer import Observer
 from services.router.ports import Compressed, Engine, EngineEvent
+from services.router.publication import Publication
 from services.router.question import Question
 
 RETRIED = (BackendDown, NotReady, Overloaded)
+SourcedEvent = tuple[str, EngineEvent]
+"""An event and the id of the instance that it came from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +41,11 @@ class Job:
     has_sent: bool = False
     token_count: int = 0
     tried: set[str] = field(default_factory=set)
+    is_following: bool = False
+    """Another request generates the answer."""
+    followed_cost_micro_usd: int = 0
+    publication: Publication | None = None
+    """Where this request leads a flight."""
 
 
 class Attempts:
@@ -64,7 +72,7 @@ class Attempts:
         self._max_attempts = max_attempts
         self._first_backoff_s = first_backoff_s
 
-    async def events(self, job: Job) -> AsyncGenerator[tuple[Instance, EngineEvent], None]:
+    async def events(self, job: Job) -> AsyncGenerator[SourcedEvent, None]:
         """The engine's events with the instance they came from; a retry starts over with another EngineStarted."""
         self._budget.earn()
         while True:
@@ -72,7 +80,7 @@ class Attempts:
             job.attempt_count += 1
             try:
                 async for event in self._attempt(job, instance):
-                    yield instance, event
+                    yield instance.id, event
                 return
             except RETRIED as error:
                 await self._prepare_retry(job, instance, error)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 from mesh.cache.v1 import cache_service_pb2, cache_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
+from meshkit.coalescing import Piece
 from meshkit.errors import BackendDown, DeadlineExceeded
+from meshkit.incoming import current_call
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance, InstanceSet
+from meshkit.together import Together
 from services.router.catalogue import Model
-from services.router.events import Answer
+from services.router.events import Answer, FinishReason
 from services.router.optional_peer import pick_rested
-from services.router.ports import Found
+from services.router.ports import FollowEvent, Found, Landed, Lease, Takeover
 from services.router.question import Question
 from services.router.telling import (
     FINISH_REASON,
@@ -49,26 +54,71 @@ class CacheClient:
         self._lookup_timeout_s = lookup_timeout_s
         self._commit_timeout_s = commit_timeout_s
         self._compressor = compressor
+        self._looking: Together[tuple[str, str, bytes], Found] = Together()
 
     async def look_up(self, question: Question, model: Model) -> Found:
+        """Equal requests of one caller that come at once are looked up once; only one of them can get a lead."""
         request = cast(router_service_pb2.GenerateRequest, question.payload)
         message = cache_service_pb2.LookupRequest(
             key=self._key(request, question, model),
             mode=request.cache.mode,
             max_age=request.cache.max_age if request.cache.HasField("max_age") else None,
+            single_flight=question.stores_answer and request.sampling.n <= 1,
         )
-        reply = await self._call("Lookup", message, self._lookup_timeout_s)
+        call = current_call()
+        key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
+        while True:
+            found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))
+            if is_own or found.lead is None:
+                return found
+
+    async def _look_up(self, message: cache_service_pb2.LookupRequest) -> Found:
+        instance = pick_rested(self._picker)
+        reply = await self._ask(instance, "Lookup", message, self._lookup_timeout_s)
         # A finish reason that this version does not know makes the entry unreadable here: a miss.
         if reply.WhichOneof("result") == "hit" and reply.hit.answer.finish_reason in FINISH_REASON_OF_CODE:
             return Found(digest=reply.digest, answer=_answer_of(reply.hit.answer))
-        return Found(digest=reply.digest)
+        return Found(
+            digest=reply.digest,
+            lead=Lease(id=reply.lead.lease_id, holder=instance.id) if reply.HasField("lead") else None,
+            follow=Lease(id=reply.follow.lease_id, holder=instance.id) if reply.HasField("follow") else None,
+        )
 
-    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
-        message = cache_service_pb2.CommitRequest(digest=digest, answer=_stored(answer), ttl=duration(ttl_s))
-        await self._call("Commit", message, self._commit_timeout_s)
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
+        message = cache_service_pb2.CommitRequest(
+            digest=digest, lease_id=lease.id if lease else "", answer=_stored(answer), ttl=duration(ttl_s)
+        )
+        await self._ask(self._holder(lease), "Commit", message, self._commit_timeout_s)
 
-    async def _call(self, method: str, message: Any, timeout_s: float) -> Any:
-        instance = pick_rested(self._picker)
+    async def renew(self, lease: Lease, first: int, pieces: Sequence[tuple[float, Piece]]) -> bool:
+        message = cache_service_pb2.RenewRequest(
+            lease_id=lease.id, first_event=first, events=[_stored_event(offset_s, piece) for offset_s, piece in pieces]
+        )
+        reply = await self._ask(self._holder(lease), "Renew", message, self._commit_timeout_s)
+        return bool(reply.is_followed)
+
+    async def abandon(self, lease: Lease) -> None:
+        message = cache_service_pb2.AbandonRequest(lease_id=lease.id)
+        await self._ask(self._holder(lease), "Abandon", message, self._commit_timeout_s)
+
+    @contextlib.asynccontextmanager
+    async def follow(self, lease: Lease, first: int) -> AsyncIterator[AsyncIterator[FollowEvent]]:
+        instance = self._holder(lease)
+        message = cache_service_pb2.FollowRequest(lease_id=lease.id, from_event=first)
+        try:
+            async with self._calls.stream(self._stub(instance).Follow, message, peer=instance.id) as replies:
+                yield _followed(replies, instance.id)
+        except BackendDown:
+            self._picker.failed(instance)
+            raise
+
+    def _holder(self, lease: Lease | None) -> Instance:
+        """Who gave the lease, if it is well; else any, since it may be shared."""
+        known = self._picker.candidates(lambda instance: lease is not None and instance.id == lease.holder)
+        rested = [instance for instance in known if not self._picker.is_resting(instance)]
+        return rested[0] if rested else pick_rested(self._picker)
+
+    async def _ask(self, instance: Instance, method: str, message: Any, timeout_s: float) -> Any:
         try:
             reply = await self._calls.unary(
                 getattr(self._stub(instance), method), message, timeout_s=timeout_s, peer=instance.id
@@ -119,10 +169,7 @@ def _answer_of(stored: cache_service_pb2.StoredAnswer) -> Answer:
 
 def _stored(answer: Answer) -> cache_service_pb2.StoredAnswer:
     return cache_service_pb2.StoredAnswer(
-        events=[
-            cache_service_pb2.StoredEvent(offset=duration(offset_s), delta=delta_message(piece))
-            for offset_s, piece in answer.pieces
-        ],
+        events=[_stored_event(offset_s, piece) for offset_s, piece in answer.pieces],
         finish_reason=FINISH_REASON[answer.finish_reason],
         usage=usage_message(answer.usage),
         cost_micro_usd=answer.cost_micro_usd,
@@ -130,3 +177,24 @@ def _stored(answer: Answer) -> cache_service_pb2.StoredAnswer:
         revision=answer.revision,
         tier=answer.tier,
     )
+
+
+def _stored_event(offset_s: float, piece: Piece) -> cache_service_pb2.StoredEvent:
+    return cache_service_pb2.StoredEvent(offset=duration(offset_s), delta=delta_message(piece))
+
+
+async def _followed(
+    replies: AsyncIterator[cache_service_pb2.FollowResponse], holder: str
+) -> AsyncIterator[FollowEvent]:
+    async for reply in replies:
+        kind = reply.WhichOneof("event")
+        if kind == "delta":
+            yield delta_piece(reply.delta.delta)
+        elif kind == "finished":
+            yield Landed(
+                finish_reason=FINISH_REASON_OF_CODE.get(reply.finished.finish_reason, FinishReason.ERROR),
+                usage=usage_of(reply.finished.usage),
+                cost_micro_usd=reply.finished.cost_micro_usd,
+            )
+        elif kind == "lead":
+            yield Takeover(lease=Lease(id=reply.lead.lease_id, holder=holder))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Coroutine
 
 from meshkit.errors import MeshError
 from services.router.events import Answer
 from services.router.observer import Observer
 from services.router.ports import Cache
+from services.router.publication import Publication
 
 _MAX_UNDER_WAY = 256
 
@@ -21,17 +24,20 @@ class Commits:
         self._grace_s = grace_s
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def start(self, digest: bytes, answer: Answer, ttl_s: float | None) -> asyncio.Task[None] | None:
+    def start(
+        self, digest: bytes, answer: Answer, ttl_s: float | None, publication: Publication | None = None
+    ) -> asyncio.Task[None] | None:
         """Begin to store an answer; None where there is no cache, or too much is under way."""
         if self._cache is None:
             return None
         if len(self._under_way) >= _MAX_UNDER_WAY:
             self._observer.commit_failed("too many commits under way")
             return None
-        task = asyncio.create_task(self._commit(self._cache, digest, answer, ttl_s))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
+        return self._begin(self._commit(self._cache, digest, answer, ttl_s, publication))
+
+    def abandon(self, publication: Publication) -> None:
+        """Begin to give a lease back, for an answer that is not to be stored."""
+        self._begin(self._abandon(publication))
 
     async def settle(self, commit: asyncio.Task[None]) -> None:
         """Wait a moment for a commit, so that the same question asked next finds its answer."""
@@ -42,8 +48,24 @@ class Commits:
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _commit(self, cache: Cache, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _commit(
+        self, cache: Cache, digest: bytes, answer: Answer, ttl_s: float | None, publication: Publication | None
+    ) -> None:
+        """Followers get the last pieces before they hear that the answer is whole."""
+        if publication is not None:
+            await publication.close()
         try:
-            await cache.commit(digest, answer, ttl_s)
+            await cache.commit(digest, answer, ttl_s, publication.lease if publication else None)
         except MeshError as error:
             self._observer.commit_failed(error.reason)
+
+    async def _abandon(self, publication: Publication) -> None:
+        """A lease that can't be given back ends by itself."""
+        with contextlib.suppress(MeshError):
+            await publication.abandon()

@@ -13,6 +13,8 @@ class CacheStatus(Enum):
 
     HIT = "hit"
     MISS = "miss"
+    LEAD = "lead"
+    FOLLOW = "follow"
     BYPASS = "bypass"
     UNAVAILABLE = "unavailable"
 

@@ -5,7 +5,7 @@ Every method raises errors of `meshkit.errors` and keeps to the time it is given
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,11 +18,43 @@ from services.router.question import Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to generate for all who ask the same, or the name of what is followed."""
+
+    id: str
+    holder: str = ""
+    """The cache instance that gave it, which may be the only one that knows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the cache said: an answer, or a digest to commit one under; no digest: the answer must not be kept."""
 
     digest: bytes = b""
     answer: Answer | None = None
+    lead: Lease | None = None
+    """This request generates for all who ask the same."""
+    follow: Lease | None = None
+    """Another request generates this answer now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """The followed answer is whole. Its pieces came before."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    cost_micro_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """The leader is gone, and this follower leads now."""
+
+    lease: Lease
+
+
+FollowEvent = Piece | Landed | Takeover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +80,9 @@ class EngineFinished:
 
     finish_reason: FinishReason
     usage: Usage
-    queue_s: float
-    prefill_s: float
-    decode_s: float
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
 
 
 EngineEvent = EngineStarted | Piece | EngineFinished
@@ -63,8 +95,20 @@ class Cache(Protocol):
         """Raises a MeshError where the cache can't say."""
         ...
 
-    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
-        """Keep a whole answer, for this long; None: as long as the cache likes."""
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
+        """Keep a whole answer, for this long; None: as long as the cache likes. Ends the lease, if there is one."""
+        ...
+
+    async def renew(self, lease: Lease, first: int, pieces: Sequence[tuple[float, Piece]]) -> bool:
+        """Tell followers these pieces, number `first` and on; whether anybody follows. Conflict: another leads."""
+        ...
+
+    async def abandon(self, lease: Lease) -> None:
+        """Give the lease back; a follower leads then."""
+        ...
+
+    def follow(self, lease: Lease, first: int) -> AbstractAsyncContextManager[AsyncIterator[FollowEvent]]:
+        """The answer that another request makes, from piece number `first` on. Ends with Landed or Takeover."""
         ...
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from meshkit.clock import Clock
 from meshkit.coalescing import Coalescer, Outbox, Piece
 from meshkit.errors import BackendDown
-from meshkit.registry.base import Instance
 from services.router.events import Accepted, Answer, Compression, Finished, FinishReason, Migrated, Timings, Usage
 from services.router.ports import EngineEvent, EngineFinished, EngineStarted
 
@@ -30,7 +29,7 @@ class Relay:
     """Relays one answer and remembers it, for the bill and the cache."""
 
     def __init__(
-        self, source: AsyncGenerator[tuple[Instance, EngineEvent], None], *, clock: Clock, flush_interval_s: float
+        self, source: AsyncGenerator[tuple[str, EngineEvent], None], *, clock: Clock, flush_interval_s: float
     ) -> None:
         self._source = source
         self._clock = clock
@@ -46,8 +45,8 @@ class Relay:
     async def pump(self) -> None:
         """Read the engine to its end. Being cancelled ends the answer; every failure reaches the reader of `events`."""
         try:
-            async for instance, event in self._source:
-                self._take(instance, event)
+            async for instance_id, event in self._source:
+                self._take(instance_id, event)
             if self._engine_finished is None:
                 raise BackendDown(f"{self._holder} ended the stream without finishing the answer")
             self._outbox.end()
@@ -111,7 +110,7 @@ class Relay:
             tier=accepted.tier,
         )
 
-    def _take(self, instance: Instance, event: EngineEvent) -> None:
+    def _take(self, instance_id: str, event: EngineEvent) -> None:
         if isinstance(event, Piece):
             self._outbox.put(event)
         elif isinstance(event, EngineStarted):
@@ -119,11 +118,11 @@ class Relay:
             if self._holder:
                 self._notices.append(
                     Migrated(
-                        from_instance=self._holder, to_instance=instance.id, reason="failed before its first token"
+                        from_instance=self._holder, to_instance=instance_id, reason="failed before its first token"
                     )
                 )
-            self._holder = instance.id
-            self._settle(Taken(instance_id=instance.id, revision=event.revision))
+            self._holder = instance_id
+            self._settle(Taken(instance_id=instance_id, revision=event.revision))
         else:
             self._engine_finished = event
 

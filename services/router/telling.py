@@ -24,6 +24,8 @@ from services.router.events import (
 CACHE_STATUS = {
     CacheStatus.HIT: common_pb2.CACHE_STATUS_HIT,
     CacheStatus.MISS: common_pb2.CACHE_STATUS_MISS,
+    CacheStatus.LEAD: common_pb2.CACHE_STATUS_LEAD,
+    CacheStatus.FOLLOW: common_pb2.CACHE_STATUS_FOLLOW,
     CacheStatus.BYPASS: common_pb2.CACHE_STATUS_BYPASS,
     CacheStatus.UNAVAILABLE: common_pb2.CACHE_STATUS_UNAVAILABLE,
 }

@@ -1,5 +1,6 @@
 """The cache over real gRPC: what callers get for good and for bad requests."""
 
+import asyncio
 import contextlib
 import dataclasses
 
@@ -44,7 +45,7 @@ def as_tenant(name: str) -> tuple[tuple[str, str], ...]:
 
 async def test_a_committed_answer_comes_back_event_by_event():
     async with cache_stub() as stub:
-        missed = await stub.Lookup(a_lookup(single_flight=True))
+        missed = await stub.Lookup(a_lookup())
         assert missed.miss.reason == "absent"
         assert (await stub.Commit(pb.CommitRequest(digest=missed.digest, answer=an_answer()))).stored
         found = await stub.Lookup(a_lookup())
@@ -122,41 +123,26 @@ async def test_a_bad_commit_is_refused_with_the_field(field, request_):
         assert str(raised.value.details()).startswith(f"{field}: ")
 
 
-NOT_BUILT = {
-    "Abandon": pb.AbandonRequest(),
-    "Renew": pb.RenewRequest(),
-    "Invalidate": pb.InvalidateRequest(),
-    "BumpEpoch": pb.BumpEpochRequest(),
-}
-
-
-@pytest.mark.parametrize("method", NOT_BUILT)
-async def test_what_is_not_built_says_so_with_the_reason(method):
-    async with cache_stub() as stub:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await getattr(stub, method)(NOT_BUILT[method])
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "not built yet" in str(raised.value.details())
-
-
 async def test_an_exact_look_up_tells_of_no_look_up_by_meaning():
     async with cache_stub() as stub:
         missed = await stub.Lookup(a_lookup())
-        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_UNSPECIFIED
+        assert not missed.HasField("semantic")
         await stub.Commit(pb.CommitRequest(digest=missed.digest, answer=an_answer()))
         found = await stub.Lookup(a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC))
-        assert found.hit.decided_by == pb.SEMANTIC_DECIDER_UNSPECIFIED
+        assert found.HasField("hit")
+        assert not found.HasField("semantic")
         assert not found.hit.HasField("error_bound")
 
 
-async def test_a_look_up_by_meaning_that_finds_nothing_says_what_decided():
+@pytest.mark.parametrize("shares", [False, True])
+async def test_a_look_up_by_meaning_that_finds_nothing_says_what_decided(shares):
     async with cache_stub() as stub:
-        request = pb.LookupRequest(key=a_lookup().key, mode=common_pb2.CACHE_MODE_SEMANTIC)
+        request = pb.LookupRequest(key=a_lookup().key, mode=common_pb2.CACHE_MODE_SEMANTIC, single_flight=shares)
         request.key.prompt.token_ids.ids.append(7)
         missed = await stub.Lookup(request)
-        assert missed.miss.reason == "absent"
-        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_NOT_COMPARABLE
-        assert not missed.miss.HasField("similarity")
+        assert missed.WhichOneof("result") == ("lead" if shares else "miss")
+        assert missed.semantic.decided_by == pb.SEMANTIC_DECIDER_NOT_COMPARABLE
+        assert not missed.semantic.HasField("similarity")
 
 
 async def test_a_report_of_a_hit_that_was_never_given_is_accepted_and_says_so():
@@ -165,9 +151,105 @@ async def test_a_report_of_a_hit_that_was_never_given_is_accepted_and_says_so():
         assert not (await stub.ReportFalseHit(pb.ReportFalseHitRequest(digest=digest))).known
 
 
-async def test_following_is_not_built_and_says_so():
+def events_of(answer: pb.StoredAnswer, first: int = 0) -> pb.RenewRequest:
+    return pb.RenewRequest(events=answer.events[first:], first_event=first)
+
+
+async def heard(stub, lease_id: str, from_event: int = 0, metadata=None) -> list[pb.FollowResponse]:
+    call = stub.Follow(pb.FollowRequest(lease_id=lease_id, from_event=from_event), metadata=metadata, timeout=10)
+    return [response async for response in call]
+
+
+async def test_the_second_to_ask_follows_the_first_from_its_first_event_to_the_whole_answer():
+    async with cache_stub() as stub:
+        leader = await stub.Lookup(a_lookup(single_flight=True))
+        assert leader.lead.lease_id and leader.lead.ttl.ToTimedelta().total_seconds() > 0
+        renewed = await stub.Renew(pb.RenewRequest(lease_id=leader.lead.lease_id, events=an_answer().events[:1]))
+        assert not renewed.is_followed and renewed.ttl.ToTimedelta().total_seconds() > 0
+        follower = await stub.Lookup(a_lookup(single_flight=True))
+        assert follower.digest == leader.digest
+        hearing = asyncio.create_task(heard(stub, follower.follow.lease_id))
+        renewal = events_of(an_answer(), first=1)
+        renewal.lease_id = leader.lead.lease_id
+        assert (await stub.Renew(renewal)).is_followed
+        commit = pb.CommitRequest(digest=leader.digest, lease_id=leader.lead.lease_id, answer=an_answer())
+        assert (await stub.Commit(commit)).stored
+        *deltas, last = await hearing
+        assert [response.delta for response in deltas] == list(an_answer().events)
+        assert last.finished.usage == an_answer().usage and last.finished.cost_micro_usd == 7
+        assert not last.finished.events
+        assert (await stub.Lookup(a_lookup(single_flight=True))).hit.answer == an_answer()
+
+
+async def test_a_follower_leads_when_the_leader_gives_up_and_goes_on_where_it_stopped():
+    async with cache_stub() as stub:
+        leader = await stub.Lookup(a_lookup(single_flight=True))
+        await stub.Renew(pb.RenewRequest(lease_id=leader.lead.lease_id, events=an_answer().events[:1]))
+        ticket = (await stub.Lookup(a_lookup(single_flight=True))).follow.lease_id
+        await stub.Abandon(pb.AbandonRequest(lease_id=leader.lead.lease_id))
+        event, takeover = await heard(stub, ticket)
+        assert event.delta == an_answer().events[0] and takeover.lead.lease_id
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Renew(pb.RenewRequest(lease_id=leader.lead.lease_id))
+        assert raised.value.code() is grpc.StatusCode.ABORTED
+        await stub.Renew(pb.RenewRequest(lease_id=takeover.lead.lease_id, events=an_answer().events[1:], first_event=1))
+        await stub.Commit(pb.CommitRequest(digest=leader.digest, lease_id=takeover.lead.lease_id, answer=an_answer()))
+        *deltas, _ = await heard(stub, ticket)
+        assert [response.delta for response in deltas] == list(an_answer().events)
+
+
+async def test_a_foreign_lease_reaches_nothing():
+    async with cache_stub() as stub:
+        leader = await stub.Lookup(a_lookup(single_flight=True), metadata=as_tenant("a"))
+        lease_id = leader.lead.lease_id
+        await stub.Renew(pb.RenewRequest(lease_id=lease_id, events=an_answer().events), metadata=as_tenant("a"))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await heard(stub, lease_id, metadata=as_tenant("b"))
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Renew(pb.RenewRequest(lease_id=lease_id), metadata=as_tenant("b"))
+        assert raised.value.code() is grpc.StatusCode.ABORTED
+        await stub.Abandon(pb.AbandonRequest(lease_id=lease_id), metadata=as_tenant("b"))
+        assert (await stub.Lookup(a_lookup(single_flight=True), metadata=as_tenant("a"))).HasField("follow")
+
+
+async def test_a_lease_of_another_digest_ends_nothing():
+    async with cache_stub() as stub:
+        leader = await stub.Lookup(a_lookup(single_flight=True))
+        other = await stub.Lookup(a_lookup("other"))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Commit(pb.CommitRequest(digest=other.digest, lease_id=leader.lead.lease_id, answer=an_answer()))
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert str(raised.value.details()).startswith("lease_id: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "request_"),
+    [
+        ("lease_id", pb.FollowRequest(lease_id="what")),
+        ("from_event", pb.FollowRequest(lease_id="l.00.00.1", from_event=-1)),
+    ],
+)
+async def test_bad_following_is_refused_with_the_field(field, request_):
     async with cache_stub() as stub:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            async for _ in stub.Follow(pb.FollowRequest()):
+            async for _ in stub.Follow(request_):
                 pass
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert str(raised.value.details()).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "request_"),
+    [
+        ("Renew", "lease_id", pb.RenewRequest()),
+        ("Renew", "first_event", pb.RenewRequest(lease_id="l.00.00.1", first_event=-1)),
+        ("Abandon", "lease_id", pb.AbandonRequest()),
+    ],
+)
+async def test_bad_leading_is_refused_with_the_field(method, field, request_):
+    async with cache_stub() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await getattr(stub, method)(request_)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert str(raised.value.details()).startswith(f"{field}: ")

@@ -131,15 +131,15 @@ async def test_a_cache_that_has_learnt_answers_a_question_put_differently():
             (number, await stub.Lookup(a_lookup(f"could you tell me how to change my {place}", max_error_rate=0.05)))
             for number, place in enumerate(PLACES)
         ]
-        hits = [(number, reply.hit) for number, reply in replies if reply.HasField("hit")]
+        hits = [(number, reply) for number, reply in replies if reply.HasField("hit")]
         assert hits
-        for number, hit in hits:
-            assert hit.answer == an_answer(f"Change it on page {number}.")
-            assert hit.decided_by == pb.SEMANTIC_DECIDER_ERROR_BOUND
-            assert 0.7 < hit.similarity <= 1.0
-            assert 0 < hit.error_bound <= 0.05
+        for number, reply in hits:
+            assert reply.hit.answer == an_answer(f"Change it on page {number}.")
+            assert reply.semantic.decided_by == pb.SEMANTIC_DECIDER_ERROR_BOUND
+            assert 0.7 < reply.hit.similarity == reply.semantic.similarity <= 1.0
+            assert 0 < reply.hit.error_bound == reply.semantic.error_bound <= 0.05
         opposite = await stub.Lookup(a_lookup("could you tell me how not to change my card"))
-        assert opposite.miss.decided_by == pb.SEMANTIC_DECIDER_GUARD_POLARITY
+        assert opposite.semantic.decided_by == pb.SEMANTIC_DECIDER_GUARD_POLARITY
         number, _ = hits[0]
         digest = replies[number][1].digest
         assert (await stub.ReportFalseHit(pb.ReportFalseHitRequest(digest=digest))).known
@@ -153,8 +153,8 @@ async def test_without_the_packages_the_cache_serves_exact_matches_and_names_wha
         monkeypatch.setitem(sys.modules, package, None)
     async with cache_stub() as stub:
         missed = await stub.Lookup(a_lookup("hello there"))
-        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_UNAVAILABLE
-        assert missed.miss.semantic_problem.startswith("the package ")
+        assert missed.semantic.decided_by == pb.SEMANTIC_DECIDER_UNAVAILABLE
+        assert missed.semantic.problem.startswith("the package ")
         assert (await stub.Commit(pb.CommitRequest(digest=missed.digest, answer=an_answer("hi")))).stored
         assert (await stub.Lookup(a_lookup("hello there"))).HasField("hit")
 
@@ -163,5 +163,5 @@ async def test_switched_off_by_the_deployment_it_says_so():
     settings = dataclasses.replace(SETTINGS, semantic=SemanticSettings(enabled=False))
     async with cache_stub(settings) as stub:
         missed = await stub.Lookup(a_lookup("hello there"))
-        assert missed.miss.decided_by == pb.SEMANTIC_DECIDER_UNAVAILABLE
-        assert missed.miss.semantic_problem
+        assert missed.semantic.decided_by == pb.SEMANTIC_DECIDER_UNAVAILABLE
+        assert missed.semantic.problem

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-import os
-import socket
-import sys
+import math
 import time
 
 import grpc
@@ -14,17 +12,20 @@ import valkey.asyncio as valkey_client
 
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceStub
-from mesh.common.v1 import common_pb2
 from meshkit.clock import SystemClock
 from meshkit.settings import RegistrySettings, ServerSettings
 from meshkit.testing.running import running_server
 from meshkit.testing.valkey import ValkeyServer, valkey_server
 from meshkit.valkey_binary import ValkeyUnavailable, valkey_binary
 from services.cache.app import CacheService, build
+from services.cache.lifetime import TierLifetime
 from services.cache.settings import CacheSettings, L1Settings, L2Settings
 from services.cache.tier import TierUnavailable
+from services.cache.valkey_flights import ValkeyFlights
 from services.cache.valkey_tier import KEY_PREFIX, ValkeyTier
+from tests.support.cache_process import a_lookup, cache_process, commit, found_in
 from tests.support.cache_stores import KEY, OTHER_KEY, StoreSuite, an_entry
+from tests.support.flight_stores import TIMES, FlightStoreSuite
 from tests.support.real import missing
 
 PATIENCE_S = 10.0
@@ -42,7 +43,7 @@ def _real_server():
 
 @contextlib.asynccontextmanager
 async def connected_tier(server: ValkeyServer, **changes):
-    tier = ValkeyTier(dataclasses.replace(L2, url=server.url, **changes), SystemClock())
+    tier = ValkeyTier(dataclasses.replace(L2, url=server.url, **changes), TierLifetime(ttl_s=math.inf), SystemClock())
     watching = asyncio.create_task(tier.watch())
     try:
         await until(lambda: tier.is_available)
@@ -50,6 +51,23 @@ async def connected_tier(server: ValkeyServer, **changes):
     finally:
         watching.cancel()
         await tier.close()
+
+
+@contextlib.asynccontextmanager
+async def connected_flights(server: ValkeyServer):
+    flights = ValkeyFlights(dataclasses.replace(L2, url=server.url), TIMES, SystemClock())
+    watching = asyncio.create_task(flights.watch())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(TierUnavailable):
+                    await flights.read(b"any", b"", 0)
+                    break
+                await asyncio.sleep(0.01)
+        yield flights
+    finally:
+        watching.cancel()
+        await flights.close()
 
 
 async def until(holds) -> None:
@@ -67,6 +85,17 @@ class TestValkeyTier(StoreSuite):
     async def store(self):
         async with valkey_server() as server, connected_tier(server) as tier:
             yield tier
+
+
+class TestValkeyFlights(FlightStoreSuite):
+    @pytest.fixture
+    async def store(self):
+        async with valkey_server() as server, connected_flights(server) as flights:
+            yield flights
+
+    @pytest.fixture
+    def pass_time(self):
+        return asyncio.sleep  # the server's own clock decides
 
 
 async def test_the_server_forgets_an_entry_when_it_expires():
@@ -132,24 +161,6 @@ async def cache_stub(settings: CacheSettings):
         yield CacheServiceStub(channel)
 
 
-def a_lookup(text: str) -> pb.LookupRequest:
-    key = pb.CacheKey(prompt=common_pb2.Prompt(text=text), model="m", revision="r")
-    key.sampling.temperature = 0
-    return pb.LookupRequest(key=key)
-
-
-async def commit(stub, text: str) -> None:
-    digest = (await stub.Lookup(a_lookup(text))).digest
-    answer = pb.StoredAnswer(finish_reason=common_pb2.FINISH_REASON_STOP, model="m")
-    answer.events.add(delta=common_pb2.Delta(text=text))
-    assert (await stub.Commit(pb.CommitRequest(digest=digest, answer=answer))).stored
-
-
-async def found_in(stub, text: str) -> int:
-    reply = await stub.Lookup(a_lookup(text))
-    return reply.hit.tier if reply.HasField("hit") else 0
-
-
 async def until_kept_in_second_tier(stub, text: str) -> None:
     """Commits until the second tier, which may still be connecting, has the answer."""
     async with asyncio.timeout(PATIENCE_S):
@@ -212,44 +223,19 @@ async def test_a_service_starts_without_its_server_and_says_so_in_its_statistics
         assert second.error_count > 0
 
 
-@contextlib.asynccontextmanager
-async def cache_process(url: str):
-    """A cache of its own process, killed without warning at the end; yields its stub."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "MESH_CACHE_SERVER__PORT": str(port),
-        "MESH_CACHE_REGISTRY__KIND": "none",
-        "MESH_CACHE_L1__TTL_S": "0.001",
-        "MESH_CACHE_L2__URL": url,
-        "MESH_CACHE_L2__TIMEOUT_S": "0.1",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.cache", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 20)
-            yield CacheServiceStub(channel)
-    finally:
-        process.kill()
-        await process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def as_process(url: str) -> dict[str, object]:
+    return {"L1__TTL_S": 0.001, "L2__URL": url, "L2__TIMEOUT_S": L2.timeout_s}
 
 
 async def test_what_a_killed_cache_had_stored_is_whole_for_the_next_one():
     async with valkey_server() as server:
-        async with cache_process(server.url) as stub:
+        async with cache_process(**as_process(server.url)) as cache:
+            stub = cache.stub
             await until_kept_in_second_tier(stub, "before the kill")
             for number in range(50):
                 await commit(stub, f"{number}")
-        async with cache_process(server.url) as stub:
+        async with cache_process(**as_process(server.url)) as cache:
+            stub = cache.stub
             await until_kept_in_second_tier(stub, "after the kill")
             assert await found_in(stub, "before the kill") == pb.CACHE_TIER_L2
             for number in range(50):

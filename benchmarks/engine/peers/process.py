@@ -1,9 +1,14 @@
-"""Our end of a peer: start its program, ask, read the answer. A peer that fails says why instead of a figure."""
+"""Our end of a peer: start its program, ask, read the answer. A peer that fails says why instead of a figure.
+
+A peer is stopped (SIGSTOP) whenever it is not its turn: threads that spin or poll while their owner is idle would
+take cores from whoever's turn it is.
+"""
 
 from __future__ import annotations
 
 import json
 import select
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -40,7 +45,7 @@ class PeerProcess:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()
+        self._process.kill()  # works on a stopped process too
         self._process.communicate()
         self._said.close()
 
@@ -56,6 +61,7 @@ class PeerProcess:
     def ask(self, call: str, *arguments: Any) -> Any:
         """What the peer's method of that name gives."""
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps({"call": call, "arguments": arguments}) + "\n")
             self._process.stdin.flush()
@@ -69,6 +75,7 @@ class PeerProcess:
         line = self._process.stdout.readline() if readable else ""
         if not line:
             raise Failed(self._last_words())
+        self._process.send_signal(signal.SIGSTOP)
         answer = json.loads(line)
         if "error" in answer:
             raise Failed(answer["error"])

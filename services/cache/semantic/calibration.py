@@ -4,6 +4,10 @@ The score is the log-odds of a logistic model at the lower edge of its confidenc
 that kinds of pairs that were hardly ever labelled score low. The limit: look-ups are put into strata of like scores;
 each stratum's error is that of its labels, weighted by its share of the look-ups, since the surest look-ups are
 labelled most rarely; the limit is Wilson's, for as many independent labels as the weighting leaves.
+
+The last feature says whether the stored answer was confirmed before, by a label of its own. Pairs of either kind prove
+their error by themselves: a thousand right answers to familiar questions say nothing of an answer that nobody ever
+asked for twice, which is where look-alikes get in.
 """
 
 from __future__ import annotations
@@ -28,17 +32,18 @@ class Calibration:
 
     weights: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
-    upper_errors: tuple[float, ...]
-    """Per stratum; never rising."""
+    upper_errors: tuple[tuple[float, ...], ...]
+    """Per stratum, never rising: of unconfirmed answers and of confirmed ones."""
 
     def score(self, features: Sequence[float]) -> float:
         mean = _dot(self.weights, features)
         variance = _dot(features, [_dot(row, features) for row in self.covariance])
         return mean - _BAND_DEVIATIONS * math.sqrt(max(0.0, variance))
 
-    def upper_error(self, score: float) -> float:
-        """Of the widest range of scores around this one, upwards, that has the lowest limit."""
-        return self.upper_errors[int((min(_HIGHEST, max(_LOWEST, score)) - _LOWEST) / _STEP)]
+    def upper_error(self, features: Sequence[float]) -> float:
+        """Of the range of scores that this pair is part of and that has the lowest limit."""
+        score = min(_HIGHEST, max(_LOWEST, self.score(features)))
+        return self.upper_errors[int(features[-1])][int((score - _LOWEST) / _STEP)]
 
 
 def calibrated(seen_SF: Any, labelled_LF: Any, labels_L: Any) -> Calibration:
@@ -53,7 +58,14 @@ def calibrated(seen_SF: Any, labelled_LF: Any, labels_L: Any) -> Calibration:
     return Calibration(
         weights=tuple(weights_F.tolist()),
         covariance=tuple(map(tuple, covariance_FF.tolist())),
-        upper_errors=_upper_errors(strata(seen_SF), strata(labelled_LF), labels_L),
+        upper_errors=tuple(
+            _upper_errors(
+                strata(seen_SF[seen_SF[:, -1] == kind]),
+                strata(labelled_LF[labelled_LF[:, -1] == kind]),
+                labels_L[labelled_LF[:, -1] == kind],
+            )
+            for kind in (0.0, 1.0)
+        ),
     )
 
 

@@ -89,7 +89,7 @@ class ErrorBound:
         """Decide; without evidence, or with too little, the choice is LEARN."""
         row = features(pair)
         self._evidence.saw(row)
-        error = 1.0 if self._rule is None else self._rule.upper_error(self._rule.score(row))
+        error = 1.0 if self._rule is None else self._rule.upper_error(row)
         return Judged(pair=pair, error_bound=error, choice=self._choice(error, max_error_rate))
 
     def learn(self, judged: Judged, is_right: bool) -> None:
@@ -119,6 +119,8 @@ FEATURES: tuple[Callable[[Pair], float], ...] = (
     lambda pair: pair.near_share * 2 - 1,
     lambda pair: pair.word_overlap,
     lambda pair: pair.wrong_count / (pair.right_count + pair.wrong_count + 2),
+    # The last one tells kinds of pairs apart, each of which proves its own error; see `calibration`.
+    lambda pair: float(pair.right_count > 0),
 )
 """About 1 in size each."""
 

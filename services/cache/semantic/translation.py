@@ -27,15 +27,21 @@ def answer_text(answer: pb.StoredAnswer) -> AnswerText | None:
     )
 
 
-def note_verdict(reply: pb.Hit | pb.Miss, verdict: Verdict | None) -> None:
+def note_verdict(response: pb.LookupResponse, verdict: Verdict | None) -> None:
     """Say what decided; nothing where there was no look-up by meaning."""
     if verdict is None:
         return
-    reply.decided_by = cast(pb.SemanticDecider, int(verdict.decided_by))
+    said = response.semantic
+    said.decided_by = cast(pb.SemanticDecider, int(verdict.decided_by))
+    said.problem = verdict.detail
     if verdict.similarity is not None:
-        reply.similarity = verdict.similarity
+        said.similarity = verdict.similarity
     if verdict.error_bound is not None:
-        reply.error_bound = verdict.error_bound
-    if isinstance(reply, pb.Miss):
-        reply.semantic_problem = verdict.detail
+        said.error_bound = verdict.error_bound
     set_attributes({names.CACHE_DECIDED_BY: verdict.decided_by.name.lower()})
+
+
+def note_hit(hit: pb.Hit, verdict: Verdict | None) -> None:
+    """A hit by meaning says how alike and how sure; an exact one says neither."""
+    if verdict is not None and verdict.similarity is not None and verdict.error_bound is not None:
+        hit.similarity, hit.error_bound = verdict.similarity, verdict.error_bound

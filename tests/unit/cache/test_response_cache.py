@@ -5,12 +5,24 @@ import pytest
 from meshkit.errors import InvalidRequest
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Finish
-from services.cache.lifetime import Lifetimes
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
-from services.cache.response_cache import NOT_STORABLE, Answer, Caller, Looked, Mode, Query, ResponseCache, Scope
+from services.cache.response_cache import (
+    NOT_STORABLE,
+    Answer,
+    Caller,
+    Looked,
+    Mode,
+    Query,
+    ResponseCache,
+    Scope,
+    flight_key,
+)
 from services.cache.semantic.verdict import Decider
 from services.cache.settings import EntrySettings
+from services.cache.single_flight import FlightTicket, LeaseId
 from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
+from tests.support.flight_stores import own_flights
 
 REQUEST = {"prompt": {"text": "hi"}, "model": "m", "sampling": {"temperature": 0.0}}
 ANN = Caller(tenant="t1", principal="ann")
@@ -22,10 +34,26 @@ ANSWER = Answer(payload=b"stored", finish=Finish.STOP)
 @pytest.fixture
 def cache():
     clock = FakeClock()
-    first = MemoryTier(budget_bytes=10_000_000, ttl_s=300, clock=clock)
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=300), clock=clock)
     store = TieredStore([Level(name=TierName.L1, store=first)], clock)
     lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
-    return ResponseCache(store, limits=EntrySettings(max_bytes=1000), lifetimes=lifetimes, clock=clock)
+    limits = EntrySettings(max_bytes=1000)
+    return ResponseCache(store, own_flights(clock), limits=limits, lifetimes=lifetimes, clock=clock)
+
+
+async def test_an_answer_may_be_served_stale_for_as_long_as_the_settings_say():
+    clock = FakeClock()
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=1e9), clock=clock)
+    store = TieredStore([Level(name=TierName.L1, store=first)], clock)
+    lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
+    for stale_s, waits in ((0.0, [False, None, None]), (60.0, [False, True, None])):
+        limits = EntrySettings(stale_s=stale_s)
+        cache = ResponseCache(store, own_flights(clock), limits=limits, lifetimes=lifetimes, clock=clock)
+        await commit(cache, ANN)
+        for seconds, expected in zip((299, 2, 60), waits, strict=True):
+            await clock.advance(seconds)
+            result = (await cache.lookup(ANN, Query(request=REQUEST))).result
+            assert (result.is_stale if isinstance(result, Found) else None) is expected
 
 
 async def is_hit(cache, caller, **query) -> bool:
@@ -129,3 +157,55 @@ async def test_a_commit_outside_its_limits_is_refused_with_the_field(cache, dige
         await cache.commit(ANN, digest, Answer(payload=b"x", finish=Finish.STOP, **changes))
     assert raised.value.field == field
     assert raised.value.limit
+
+
+async def sharing(cache, caller=ANN, **query) -> Looked:
+    return await cache.lookup(caller, Query(request=REQUEST, shares_generation=True, **query))
+
+
+async def test_of_two_that_ask_the_same_at_once_one_leads_and_one_follows(cache):
+    first, second = await sharing(cache), await sharing(cache, BOB)
+    assert isinstance(first.result, FlightTicket) and first.result.leads
+    assert isinstance(second.result, FlightTicket) and not second.result.leads
+
+
+async def test_tenants_share_no_flight(cache):
+    for caller in (ANN, EVE):
+        looked = await sharing(cache, caller)
+        assert isinstance(looked.result, FlightTicket) and looked.result.leads
+
+
+async def test_who_asks_without_sharing_gets_a_plain_miss(cache):
+    await sharing(cache)
+    assert isinstance((await cache.lookup(ANN, Query(request=REQUEST))).result, Absent)
+
+
+async def test_a_request_that_is_not_repeatable_shares_nothing(cache):
+    looked = await cache.lookup(ANN, Query(request={**REQUEST, "sampling": {}}, shares_generation=True))
+    assert isinstance(looked.result, Absent) and looked.digest == NOT_STORABLE
+
+
+async def test_a_new_leader_whose_answer_has_just_come_gets_it_and_leaves_no_lease(cache):
+    """The answer is stored between the leader's look-up and its lease."""
+
+    class LateStore:
+        def __init__(self, store):
+            self.store, self.lookup_count = store, 0
+
+        async def lookup(self, key, *, max_age_s):
+            self.lookup_count += 1
+            if self.lookup_count == 1:
+                return Absent(reason="absent")
+            return await self.store.lookup(key, max_age_s=max_age_s)
+
+    await commit(cache, ANN)
+    cache._store = LateStore(cache._store)
+    assert isinstance((await sharing(cache)).result, Found)
+
+
+async def test_who_wants_an_answer_newer_than_a_finished_flight_leads(cache):
+    leader = await sharing(cache)
+    key = flight_key(ANN, leader.digest)
+    await cache._flights.finish(key, LeaseId.parse(leader.result.lease_id), b"end")
+    assert not (await sharing(cache)).result.leads
+    assert (await sharing(cache, max_age_s=0.5)).result.leads

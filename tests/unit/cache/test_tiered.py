@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from meshkit.testing.clock import FakeClock
-from services.cache.lifetime import Lifetimes
+from services.cache.latency import BOUNDS_S, Latency
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
 from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
 from services.cache.write_behind import WriteBehind
@@ -13,13 +14,15 @@ from tests.support.cache_stores import KEY, OTHER_KEY, FakeStore, an_entry
 
 
 class Tiers:
-    """L1 in memory and a fake L2, directly written."""
+    """L1 in memory, a fake L2 and a fake L3, directly written."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.first = MemoryTier(budget_bytes=1_000_000, ttl_s=300, clock=self.clock)
+        self.first = MemoryTier(budget_bytes=1_000_000, lifetime=TierLifetime(ttl_s=300), clock=self.clock)
         self.second = FakeStore()
-        levels = [Level(name=TierName.L1, store=self.first), Level(name=TierName.L2, store=self.second)]
+        self.third = FakeStore()
+        stores = (self.first, self.second, self.third)
+        levels = [Level(name=name, store=store) for name, store in zip(TierName, stores, strict=True)]
         self.store = TieredStore(levels, self.clock)
 
     def counters(self, name: TierName):
@@ -43,6 +46,49 @@ async def test_what_the_second_tier_has_is_copied_into_the_first(tiers):
     assert (await tiers.store.lookup(KEY)).tier is TierName.L2
     tiers.second.is_down = True
     assert (await tiers.store.lookup(KEY)).tier is TierName.L1
+
+
+async def test_what_the_third_tier_has_is_copied_into_both_others(tiers):
+    await tiers.third.put(KEY, an_entry(wall=tiers.clock.wall()))
+    assert (await tiers.store.lookup(KEY)).tier is TierName.L3
+    assert await tiers.first.get(KEY) == await tiers.second.get(KEY) == await tiers.third.get(KEY)
+
+
+async def test_an_entry_is_stale_between_its_time_to_live_and_its_end(tiers):
+    await tiers.store.commit(KEY, an_entry(wall=tiers.clock.wall(), fresh_s=10, lives_s=20))
+    await tiers.clock.advance(9)
+    assert not (await tiers.store.lookup(KEY)).is_stale
+    await tiers.clock.advance(2)
+    assert (await tiers.store.lookup(KEY)).is_stale
+    await tiers.clock.advance(10)
+    assert await tiers.store.lookup(KEY) == Absent(reason="expired")
+
+
+async def test_a_fresh_entry_of_a_later_tier_serves_before_a_stale_one_and_replaces_it(tiers):
+    await tiers.first.put(KEY, an_entry(b"stale", wall=tiers.clock.wall(), fresh_s=-1))
+    await tiers.second.put(KEY, an_entry(b"stale too", wall=tiers.clock.wall(), fresh_s=-1))
+    await tiers.third.put(KEY, an_entry(b"fresh", wall=tiers.clock.wall()))
+    found = await tiers.store.lookup(KEY)
+    assert (found.entry.payload, found.tier, found.is_stale) == (b"fresh", TierName.L3, False)
+    assert (await tiers.first.get(KEY)).payload == b"fresh"
+    assert [tiers.counters(name).hit_count for name in TierName] == [0, 0, 1]
+
+
+async def test_a_stale_entry_serves_where_no_tier_that_answers_has_a_fresh_one(tiers):
+    await tiers.second.put(KEY, an_entry(b"stale", wall=tiers.clock.wall(), fresh_s=-1))
+    tiers.third.is_down = True
+    found = await tiers.store.lookup(KEY)
+    assert (found.tier, found.is_stale) == (TierName.L2, True)
+    assert tiers.counters(TierName.L2).hit_count == 1
+
+
+async def test_each_tier_counts_the_bytes_it_gave_and_the_time_it_took(tiers):
+    entry = an_entry(wall=tiers.clock.wall())
+    await tiers.second.put(KEY, entry)
+    await tiers.store.lookup(KEY)
+    await tiers.store.lookup(KEY)
+    assert [tiers.counters(name).hit_bytes for name in TierName] == [entry.size_bytes, entry.size_bytes, 0]
+    assert [sum(tiers.counters(name).latency.counts) for name in TierName] == [2, 1, 0]
 
 
 async def test_a_tier_that_is_down_is_passed_over_and_counted(tiers):
@@ -96,7 +142,7 @@ async def test_an_entry_from_a_clock_that_is_ahead_is_new(tiers):
 
 async def test_the_size_of_a_tier_that_is_down_is_unknown(tiers):
     tiers.second.is_down = True
-    first, second = await tiers.store.report()
+    first, second, _ = await tiers.store.report()
     assert first.size.entry_count == 0
     assert second.size.entry_count == -1
 
@@ -136,3 +182,19 @@ async def test_the_writer_outlives_a_tier_that_is_down():
 def test_default_lifetimes_are_jittered_and_asked_ones_kept_up_to_the_limit(asked_s, random, expected_s):
     lifetimes = Lifetimes(default_s=100, longest_s=500, jitter=0.1, random=lambda: random)
     assert lifetimes.seconds(asked_s) == pytest.approx(expected_s, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "random", "expected_s"),
+    [(50, 0.0, 50), (100, 0.5, 100), (200, 0.0, 100), (200, 0.5, 95), (-1, 0, -1)],
+)
+def test_a_tier_keeps_a_copy_for_its_own_jittered_time_or_what_remains(remaining_s, random, expected_s):
+    assert TierLifetime(ttl_s=100, jitter=0.1, random=lambda: random).seconds(remaining_s) == pytest.approx(expected_s)
+
+
+def test_the_steps_of_the_latency_histogram_hold_what_is_not_over_their_end():
+    latency = Latency()
+    for seconds in (0.0, BOUNDS_S[0], BOUNDS_S[3], BOUNDS_S[-1] * 2):
+        latency.add(seconds)
+    assert latency.counts == [2, 0, 0, 1, *[0] * (len(BOUNDS_S) - 4), 1]
+    assert latency.total_s == pytest.approx(BOUNDS_S[0] + BOUNDS_S[3] + BOUNDS_S[-1] * 2)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from meshkit.clock import Clock, SystemClock
 from meshkit.coalescing import Piece
-from meshkit.errors import MeshError
+from meshkit.errors import Conflict, MeshError
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance, InstanceSet
 from meshkit.retry import RetryBudget
@@ -20,8 +20,19 @@ from services.router.balancer import Balancer
 from services.router.catalogue import Catalogue, Model
 from services.router.commits import Commits
 from services.router.events import Accepted, Answer, Compression, Finished, FinishReason, Usage
+from services.router.flights import Flights
 from services.router.journal import Journal
-from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted, Found
+from services.router.ports import (
+    Compressed,
+    EngineEvent,
+    EngineFinished,
+    EngineStarted,
+    FollowEvent,
+    Found,
+    Landed,
+    Lease,
+    Takeover,
+)
 from services.router.pricing import Price
 from services.router.question import Question
 
@@ -90,24 +101,106 @@ class FakeEngine:
 
 
 @dataclass
+class FakeFlight:
+    """The log of one answer while it is made."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    term: int = 1
+    is_vacant: bool = False
+    landed: Landed | None = None
+    follower_count: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def vacate(self) -> None:
+        self.is_vacant = True
+        self.tell()
+
+    def end(self, landed: Landed) -> None:
+        self.landed = landed
+        self.tell()
+
+    async def read(self, name: str, first: int) -> AsyncIterator[FollowEvent]:
+        self.follower_count += 1
+        while True:
+            changed = self.changed
+            for piece in self.pieces[first:]:
+                first += 1
+                yield piece
+            if self.landed is not None:
+                yield self.landed
+                return
+            if self.is_vacant:
+                self.is_vacant = False
+                self.term += 1
+                yield Takeover(lease=Lease(id=f"{name}#{self.term}"))
+                return
+            await changed.wait()
+
+
+@dataclass
 class FakeCache:
     """A dictionary under the question's payload; `failure` makes it unreachable."""
 
     answers: dict[bytes, Answer] = field(default_factory=dict)
     ttls_s: list[float | None] = field(default_factory=list)
     failure: MeshError | None = None
+    shares_generation: bool = False
+    flights: dict[str, FakeFlight] = field(default_factory=dict)
+    follow_failures: list[MeshError] = field(default_factory=list)
+    """Raised by the next calls to `follow`, one each."""
 
     async def look_up(self, question: Question, model: Model) -> Found:
-        if self.failure:
-            raise self.failure
+        self._check()
         digest = f"{question.tenant}:{question.payload}".encode()
-        return Found(digest=digest, answer=self.answers.get(digest))
+        answer = self.answers.get(digest)
+        if answer is not None or not self.shares_generation:
+            return Found(digest=digest, answer=answer)
+        name = digest.decode()
+        if name in self.flights:
+            return Found(digest=digest, follow=Lease(id=name))
+        self.flights[name] = FakeFlight()
+        return Found(digest=digest, lead=Lease(id=f"{name}#1"))
 
-    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None) -> None:
-        if self.failure:
-            raise self.failure
+    async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
+        self._check()
         self.answers[digest] = answer
         self.ttls_s.append(ttl_s)
+        if lease:
+            landed = Landed(
+                finish_reason=answer.finish_reason, usage=answer.usage, cost_micro_usd=answer.cost_micro_usd
+            )
+            self._led(lease).end(landed)
+
+    async def renew(self, lease: Lease, first: int, pieces: Sequence[tuple[float, Piece]]) -> bool:
+        self._check()
+        flight = self._led(lease)
+        assert first <= len(flight.pieces)
+        flight.pieces[first:] = [piece for _, piece in pieces]
+        flight.tell()
+        return True
+
+    async def abandon(self, lease: Lease) -> None:
+        self._led(lease).vacate()
+
+    @contextlib.asynccontextmanager
+    async def follow(self, lease: Lease, first: int) -> AsyncIterator[AsyncIterator[FollowEvent]]:
+        if self.follow_failures:
+            raise self.follow_failures.pop(0)
+        yield self.flights[lease.id].read(lease.id, first)
+
+    def _led(self, lease: Lease) -> FakeFlight:
+        name, term = lease.id.split("#")
+        if int(term) != self.flights[name].term:
+            raise Conflict("another leads")
+        return self.flights[name]
+
+    def _check(self) -> None:
+        if self.failure:
+            raise self.failure
 
 
 @dataclass
@@ -186,7 +279,7 @@ class Bench:
             admission=self.admission,
             catalogue=Catalogue({"standard": PRICE}),
             picker=self.picker,
-            attempts=self.attempts,
+            flights=Flights(cache=self.cache, attempts=self.attempts, observer=self.observer, clock=self.clock),
             journal=self.journal,
             cache=self.cache,
             compressor=self.compressor,

@@ -296,7 +296,7 @@ async def test_a_full_router_refuses_at_once_and_serves_those_that_wait() -> Non
 
 async def test_an_answer_that_the_cache_can_not_take_is_still_an_answer() -> None:
     class FailingCommit(FakeCache):
-        async def commit(self, digest: bytes, answer: object, ttl_s: float | None) -> None:
+        async def commit(self, digest: bytes, answer: object, ttl_s: float | None, lease: object = None) -> None:
             raise BackendDown("gone")
 
     bench = Bench(FakeEngine([words("a")]), cache=FailingCommit())

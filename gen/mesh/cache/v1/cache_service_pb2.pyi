@@ -99,48 +99,54 @@ class LookupRequest(_message.Message):
     def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., single_flight: bool = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("digest", "hit", "miss", "lead", "follow")
+    __slots__ = ("digest", "hit", "miss", "lead", "follow", "semantic")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     HIT_FIELD_NUMBER: _ClassVar[int]
     MISS_FIELD_NUMBER: _ClassVar[int]
     LEAD_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SEMANTIC_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     hit: Hit
     miss: Miss
     lead: Lead
     follow: FollowTicket
-    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
+    semantic: SemanticVerdict
+    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ..., semantic: _Optional[_Union[SemanticVerdict, _Mapping]] = ...) -> None: ...
+
+class SemanticVerdict(_message.Message):
+    __slots__ = ("decided_by", "similarity", "error_bound", "problem")
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    decided_by: SemanticDecider
+    similarity: float
+    error_bound: float
+    problem: str
+    def __init__(self, decided_by: _Optional[_Union[SemanticDecider, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "decided_by")
+    __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "stale")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
-    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     answer: StoredAnswer
     tier: CacheTier
     similarity: float
     error_bound: float
     age: _duration_pb2.Duration
-    decided_by: SemanticDecider
-    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decided_by: _Optional[_Union[SemanticDecider, str]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tier: _Optional[_Union[CacheTier, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ...) -> None: ...
 
 class Miss(_message.Message):
-    __slots__ = ("reason", "decided_by", "similarity", "error_bound", "semantic_problem")
+    __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
-    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
-    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
-    ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
-    SEMANTIC_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    decided_by: SemanticDecider
-    similarity: float
-    error_bound: float
-    semantic_problem: str
-    def __init__(self, reason: _Optional[str] = ..., decided_by: _Optional[_Union[SemanticDecider, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., semantic_problem: _Optional[str] = ...) -> None: ...
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class Lead(_message.Message):
     __slots__ = ("lease_id", "ttl")
@@ -215,18 +221,22 @@ class AbandonResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("lease_id", "events")
+    __slots__ = ("lease_id", "events", "first_event")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_EVENT_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     events: _containers.RepeatedCompositeFieldContainer[StoredEvent]
-    def __init__(self, lease_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ...) -> None: ...
+    first_event: int
+    def __init__(self, lease_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[StoredEvent, _Mapping]]] = ..., first_event: _Optional[int] = ...) -> None: ...
 
 class RenewResponse(_message.Message):
-    __slots__ = ("ttl",)
+    __slots__ = ("ttl", "is_followed")
     TTL_FIELD_NUMBER: _ClassVar[int]
+    IS_FOLLOWED_FIELD_NUMBER: _ClassVar[int]
     ttl: _duration_pb2.Duration
-    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    is_followed: bool
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., is_followed: bool = ...) -> None: ...
 
 class FollowRequest(_message.Message):
     __slots__ = ("lease_id", "from_event")
@@ -265,24 +275,132 @@ class InvalidateRequest(_message.Message):
     def __init__(self, whole_tenant: bool = ..., revision: _Optional[str] = ..., tag: _Optional[str] = ..., digest_prefix: _Optional[bytes] = ..., apply: bool = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class InvalidateResponse(_message.Message):
-    __slots__ = ("entry_count", "size_bytes")
+    __slots__ = ("entry_count", "size_bytes", "tiers", "exact", "epoch", "shared")
     ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIERS_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     entry_count: int
     size_bytes: int
-    def __init__(self, entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    tiers: _containers.RepeatedCompositeFieldContainer[TierCount]
+    exact: bool
+    epoch: int
+    shared: bool
+    def __init__(self, entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., tiers: _Optional[_Iterable[_Union[TierCount, _Mapping]]] = ..., exact: bool = ..., epoch: _Optional[int] = ..., shared: bool = ...) -> None: ...
+
+class TierCount(_message.Message):
+    __slots__ = ("tier", "entry_count", "size_bytes", "complete")
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    tier: CacheTier
+    entry_count: int
+    size_bytes: int
+    complete: bool
+    def __init__(self, tier: _Optional[_Union[CacheTier, str]] = ..., entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., complete: bool = ...) -> None: ...
 
 class BumpEpochRequest(_message.Message):
-    __slots__ = ("idempotency_key",)
+    __slots__ = ("idempotency_key", "reason")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
-    def __init__(self, idempotency_key: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class BumpEpochResponse(_message.Message):
-    __slots__ = ("epoch",)
+    __slots__ = ("epoch", "shared")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
-    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+    shared: bool
+    def __init__(self, epoch: _Optional[int] = ..., shared: bool = ...) -> None: ...
+
+class ListInvalidationsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListInvalidationsResponse(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[InvalidationRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[InvalidationRecord, _Mapping]]] = ...) -> None: ...
+
+class InvalidationRecord(_message.Message):
+    __slots__ = ("at", "principal", "selector", "value", "reason", "epoch", "entry_count", "size_bytes", "exact", "shared")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    principal: str
+    selector: str
+    value: str
+    reason: str
+    epoch: int
+    entry_count: int
+    size_bytes: int
+    exact: bool
+    shared: bool
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., selector: _Optional[str] = ..., value: _Optional[str] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., entry_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., exact: bool = ..., shared: bool = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("entries", "expected_count")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ExportedEntry]
+    expected_count: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[ExportedEntry, _Mapping]]] = ..., expected_count: _Optional[int] = ...) -> None: ...
+
+class ExportedEntry(_message.Message):
+    __slots__ = ("digest", "answer", "tags", "stored_at", "fresh_until", "expires_at", "epoch")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    STORED_AT_FIELD_NUMBER: _ClassVar[int]
+    FRESH_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    answer: StoredAnswer
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    stored_at: _timestamp_pb2.Timestamp
+    fresh_until: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    epoch: int
+    def __init__(self, digest: _Optional[bytes] = ..., answer: _Optional[_Union[StoredAnswer, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., stored_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fresh_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("entries", "as_new")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AS_NEW_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ExportedEntry]
+    as_new: bool
+    def __init__(self, entries: _Optional[_Iterable[_Union[ExportedEntry, _Mapping]]] = ..., as_new: bool = ...) -> None: ...
+
+class ImportResponse(_message.Message):
+    __slots__ = ("stored_count", "expired_count", "invalidated_count", "refused_count")
+    STORED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INVALIDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    stored_count: int
+    expired_count: int
+    invalidated_count: int
+    refused_count: int
+    def __init__(self, stored_count: _Optional[int] = ..., expired_count: _Optional[int] = ..., invalidated_count: _Optional[int] = ..., refused_count: _Optional[int] = ...) -> None: ...
 
 class ReportFalseHitRequest(_message.Message):
     __slots__ = ("digest", "decision_id", "idempotency_key")

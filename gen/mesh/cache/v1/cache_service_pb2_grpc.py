@@ -80,6 +80,21 @@ class CacheServiceStub(object):
                 request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsRequest.SerializeToString,
                 response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsResponse.FromString,
                 _registered_method=True)
+        self.ListInvalidations = channel.unary_unary(
+                '/mesh.cache.v1.CacheService/ListInvalidations',
+                request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsRequest.SerializeToString,
+                response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsResponse.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/mesh.cache.v1.CacheService/Export',
+                request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportRequest.SerializeToString,
+                response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportResponse.FromString,
+                _registered_method=True)
+        self.Import = channel.unary_unary(
+                '/mesh.cache.v1.CacheService/Import',
+                request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.SerializeToString,
+                response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -149,6 +164,27 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListInvalidations(self, request, context):
+        """What was invalidated, by whom and why, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """Streams every entry of the caller's tenant that could be served now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request, context):
+        """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +232,21 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.Stats,
                     request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsRequest.FromString,
                     response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsResponse.SerializeToString,
+            ),
+            'ListInvalidations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInvalidations,
+                    request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsRequest.FromString,
+                    response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportRequest.FromString,
+                    response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportResponse.SerializeToString,
+            ),
+            'Import': grpc.unary_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.FromString,
+                    response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -442,6 +493,87 @@ class CacheService(object):
             '/mesh.cache.v1.CacheService/Stats',
             mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsRequest.SerializeToString,
             mesh_dot_cache_dot_v1_dot_cache__service__pb2.StatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInvalidations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.cache.v1.CacheService/ListInvalidations',
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsRequest.SerializeToString,
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ListInvalidationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mesh.cache.v1.CacheService/Export',
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportRequest.SerializeToString,
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.cache.v1.CacheService/Import',
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.SerializeToString,
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,12 @@ class CacheServiceStub:
     """Says that a semantic hit was wrong."""
     Stats: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.StatsRequest, _cache_service_pb2.StatsResponse]
     """Hits, bytes, evictions per tier."""
+    ListInvalidations: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.ListInvalidationsRequest, _cache_service_pb2.ListInvalidationsResponse]
+    """What was invalidated, by whom and why, newest first."""
+    Export: _grpc.UnaryStreamMultiCallable[_cache_service_pb2.ExportRequest, _cache_service_pb2.ExportResponse]
+    """Streams every entry of the caller's tenant that could be served now."""
+    Import: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.ImportRequest, _cache_service_pb2.ImportResponse]
+    """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -75,6 +81,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Says that a semantic hit was wrong."""
     Stats: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.StatsRequest, _cache_service_pb2.StatsResponse]  # type: ignore[assignment]
     """Hits, bytes, evictions per tier."""
+    ListInvalidations: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.ListInvalidationsRequest, _cache_service_pb2.ListInvalidationsResponse]  # type: ignore[assignment]
+    """What was invalidated, by whom and why, newest first."""
+    Export: _aio.UnaryStreamMultiCallable[_cache_service_pb2.ExportRequest, _cache_service_pb2.ExportResponse]  # type: ignore[assignment]
+    """Streams every entry of the caller's tenant that could be served now."""
+    Import: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.ImportRequest, _cache_service_pb2.ImportResponse]  # type: ignore[assignment]
+    """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores whole answers and gives them back as the events they were. The tenant is the caller's identity."""
@@ -150,5 +162,29 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_service_pb2.StatsResponse, _abc.Awaitable[_cache_service_pb2.StatsResponse]]:
         """Hits, bytes, evictions per tier."""
+
+    @_abc_1.abstractmethod
+    def ListInvalidations(
+        self,
+        request: _cache_service_pb2.ListInvalidationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_service_pb2.ListInvalidationsResponse, _abc.Awaitable[_cache_service_pb2.ListInvalidationsResponse]]:
+        """What was invalidated, by whom and why, newest first."""
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _cache_service_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_service_pb2.ExportResponse], _abc.AsyncIterator[_cache_service_pb2.ExportResponse]]:
+        """Streams every entry of the caller's tenant that could be served now."""
+
+    @_abc_1.abstractmethod
+    def Import(
+        self,
+        request: _cache_service_pb2.ImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_service_pb2.ImportResponse, _abc.Awaitable[_cache_service_pb2.ImportResponse]]:
+        """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

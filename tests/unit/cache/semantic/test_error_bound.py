@@ -109,16 +109,16 @@ def test_a_change_of_the_world_is_noticed_through_the_samples():
     assert hits < 20
 
 
-def rows(*groups):
-    """Rows of one feature beside the constant, and their labels: (feature, count, wrong ones)."""
-    found = [((1.0, value), number >= wrong) for value, count, wrong in groups for number in range(count)]
+def rows(*groups, kind=1.0):
+    """Rows of one feature, the constant and the kind, and their labels: (feature, count, wrong ones)."""
+    found = [((1.0, value, kind), number >= wrong) for value, count, wrong in groups for number in range(count)]
     return np.array([row for row, _ in found]), np.array([float(label) for _, label in found])
 
 
 def test_a_better_score_never_has_the_higher_bound():
     labelled, labels = rows((0.0, 100, 50), (1.0, 100, 30), (2.0, 100, 10), (3.0, 200, 1))
-    limits = calibrated(labelled, labelled, labels).upper_errors
-    assert list(limits) == sorted(limits, reverse=True)
+    for limits in calibrated(labelled, labelled, labels).upper_errors:
+        assert list(limits) == sorted(limits, reverse=True)
 
 
 def test_a_stratum_counts_by_its_look_ups_however_few_of_them_were_labelled():
@@ -126,15 +126,22 @@ def test_a_stratum_counts_by_its_look_ups_however_few_of_them_were_labelled():
     labelled, labels = rows((0.0, 500, 250), (5.0, 500, 0))
     seen, _ = rows((0.0, 100, 0), (5.0, 900, 0))
     rule = calibrated(seen, labelled, labels)
-    assert rule.upper_error(rule.score((1.0, 0.0))) == pytest.approx(0.05, abs=0.02)
-    assert rule.upper_error(rule.score((1.0, 5.0))) < 0.02
+    assert rule.upper_error((1.0, 0.0, 1.0)) == pytest.approx(0.05, abs=0.02)
+    assert rule.upper_error((1.0, 5.0, 1.0)) < 0.02
+
+
+def test_confirmed_answers_prove_nothing_of_unconfirmed_ones():
+    labelled, labels = rows((0.0, 500, 250), (5.0, 500, 0))
+    rule = calibrated(labelled, labelled, labels)
+    assert rule.upper_error((1.0, 5.0, 1.0)) < 0.01
+    assert rule.upper_error((1.0, 5.0, 0.0)) == 1.0
 
 
 def test_a_kind_of_pair_that_was_hardly_ever_labelled_scores_lower_than_its_likeliest_odds():
     labelled, labels = rows((0.0, 300, 150), (1.0, 300, 3))
     rule = calibrated(labelled, labelled, labels)
-    mean = rule.weights[0] + rule.weights[1] * 9.0
-    assert rule.score((1.0, 9.0)) < mean - 1.0
+    mean = rule.weights[0] + rule.weights[1] * 9.0 + rule.weights[2]
+    assert rule.score((1.0, 9.0, 1.0)) < mean - 1.0
 
 
 def test_evidence_is_bounded_and_the_labels_of_hits_are_not_pushed_out():

@@ -7,10 +7,11 @@ import pytest
 
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Finish
-from services.cache.lifetime import Lifetimes
+from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_tier import MemoryTier
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope
 from services.cache.semantic.batching import BatchedEmbedder
+from services.cache.semantic.by_meaning import ByMeaning
 from services.cache.semantic.equivalence import AnswerText
 from services.cache.semantic.error_bound import ErrorBound
 from services.cache.semantic.meaning import MeaningLookup
@@ -18,6 +19,7 @@ from services.cache.semantic.partition import Partition, Partitions
 from services.cache.semantic.verdict import Decider
 from services.cache.settings import EntrySettings, SemanticSettings, TenantSemanticSettings
 from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
+from tests.support.flight_stores import own_flights
 from tests.support.semantic import ExactIndex, FakeModel
 
 ANN = Caller(tenant="t1", principal="ann")
@@ -33,7 +35,7 @@ class Cache:
         self.model = FakeModel()
         self.settings = SemanticSettings(window_s=0.0, **changes)
         self.draw = 0.5
-        tier = MemoryTier(budget_bytes=10_000_000, ttl_s=10_000, clock=self.clock)
+        tier = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=10_000), clock=self.clock)
         store = TieredStore([Level(name=TierName.L1, store=tier)], self.clock)
         self.partitions = Partitions(
             lambda: Partition(ExactIndex(), ErrorBound(lambda: self.draw), max_entries=self.settings.max_entries),
@@ -44,11 +46,11 @@ class Cache:
         self.meaning = MeaningLookup(embedder, self.partitions, self.settings, self.clock)
         self.cache = ResponseCache(
             store,
+            own_flights(self.clock),
             limits=EntrySettings(),
             lifetimes=Lifetimes(default_s=5_000, longest_s=10_000, jitter=0, random=lambda: 0.0),
             clock=self.clock,
-            meaning=self.meaning,
-            semantic=self.settings,
+            by_meaning=ByMeaning(self.meaning, self.settings),
         )
 
     async def look_up(self, text, caller=ANN, mode=Mode.SEMANTIC, system="Be brief.", **query):
@@ -228,6 +230,7 @@ async def test_switched_off_it_says_so():
     cache = Cache()
     cache.cache = ResponseCache(
         cache.cache._store,
+        own_flights(cache.clock),
         limits=EntrySettings(),
         lifetimes=Lifetimes(default_s=10, longest_s=10, jitter=0, random=lambda: 0.0),
         clock=cache.clock,

@@ -1,0 +1,108 @@
+"""Where an answer comes from: this request's own engine, or another request that asks the same at the same time.
+
+A leader's pieces are told to the cache as they come. A follower gets its pieces from there; if the leader goes away
+one follower leads, makes the answer again, and goes on behind the last piece that all have, so no caller sees a gap
+or a piece twice. A follower whose cache fails goes on alone in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from meshkit.clock import Clock
+from meshkit.coalescing import Piece
+from meshkit.errors import MeshError
+from services.router.attempts import Attempts, Job, SourcedEvent
+from services.router.observer import Observer
+from services.router.ports import Cache, EngineFinished, EngineStarted, Found, Landed, Lease, Takeover
+from services.router.publication import Publication
+from services.router.resuming import SentAnswer, resumed
+
+_FOLLOW_ATTEMPTS = 2
+Prepare = Callable[[], Awaitable[None]]
+
+
+class Flights:
+    """Gives each job its source of events. `cache` None: always its own engine."""
+
+    def __init__(self, *, cache: Cache | None, attempts: Attempts, observer: Observer, clock: Clock) -> None:
+        self._cache = cache
+        self._attempts = attempts
+        self._observer = observer
+        self._clock = clock
+
+    def events(self, job: Job, found: Found | None, prepare: Prepare) -> AsyncGenerator[SourcedEvent, None]:
+        """What the relay reads. `prepare` is awaited before a follower generates after all."""
+        if self._cache is None or found is None:
+            return self._attempts.events(job)
+        if found.lead is not None:
+            return self._led(self._cache, job, found.lead, 0, self._attempts.events(job))
+        if found.follow is not None:
+            return self._followed(self._cache, job, found.follow, prepare)
+        return self._attempts.events(job)
+
+    async def _led(
+        self, cache: Cache, job: Job, lease: Lease, first: int, source: AsyncGenerator[SourcedEvent, None]
+    ) -> AsyncGenerator[SourcedEvent, None]:
+        """The publication outlives the events: whoever ends the request commits or abandons it."""
+        job.publication = publication = Publication(cache, lease, first=first, clock=self._clock)
+        async with contextlib.aclosing(source):
+            async for holder, event in source:
+                if isinstance(event, Piece):
+                    publication.put(event)
+                yield holder, event
+
+    async def _followed(
+        self, cache: Cache, job: Job, lease: Lease, prepare: Prepare
+    ) -> AsyncGenerator[SourcedEvent, None]:
+        job.is_following = True
+        yield "", EngineStarted(prompt_tokens=0, revision=",".join(job.model.revisions))
+        follower = _Follower(cache, lease, self._observer)
+        async with contextlib.aclosing(follower.pieces()) as pieces:
+            async for piece in pieces:
+                yield "", piece
+        if follower.landed is not None:
+            job.followed_cost_micro_usd = follower.landed.cost_micro_usd
+            yield "", EngineFinished(finish_reason=follower.landed.finish_reason, usage=follower.landed.usage)
+            return
+        job.is_following = False
+        await prepare()
+        source = resumed(self._attempts.events(job), follower.sent)
+        if follower.new_lease is not None:
+            source = self._led(cache, job, follower.new_lease, follower.received_count, source)
+        async with contextlib.aclosing(source):
+            async for sourced in source:
+                yield sourced
+
+
+class _Follower:
+    """One request's reading of another's answer, and how that ended: landed, with the lead, or with neither."""
+
+    def __init__(self, cache: Cache, lease: Lease, observer: Observer) -> None:
+        self.sent = SentAnswer()
+        self.received_count = 0
+        self.landed: Landed | None = None
+        self.new_lease: Lease | None = None
+        self._cache = cache
+        self._lease = lease
+        self._observer = observer
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """The answer's pieces. A reading that fails is tried once more from where it was, perhaps elsewhere."""
+        for attempts_left in reversed(range(_FOLLOW_ATTEMPTS)):
+            try:
+                async with self._cache.follow(self._lease, self.received_count) as events:
+                    async for event in events:
+                        if isinstance(event, Piece):
+                            self.received_count += 1
+                            self.sent.add(event)
+                            yield event
+                        elif isinstance(event, Landed):
+                            self.landed = event
+                        elif isinstance(event, Takeover):
+                            self.new_lease = event.lease
+                return
+            except MeshError as error:
+                if not attempts_left:
+                    self._observer.passed_over("cache", error.reason)

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import report
-from benchmarks.cache import disk_speed, exact_hit, million, overall, tenants, zipf
+from benchmarks.cache import disk_speed, exact_hit, million, overall, semantic, tenants, zipf
 from benchmarks.report import Claim, Options
 
-CLAIMS = (*exact_hit.CLAIMS, *zipf.CLAIMS, overall.CLAIM, million.CLAIM, disk_speed.CLAIM, tenants.CLAIM)
+CLAIMS = (
+    *exact_hit.CLAIMS,
+    *zipf.CLAIMS,
+    overall.CLAIM,
+    million.CLAIM,
+    disk_speed.CLAIM,
+    tenants.CLAIM,
+    *semantic.CLAIMS,
+)
 
 
 def measure(options: Options) -> Iterator[Claim]:
@@ -26,6 +34,7 @@ def measure(options: Options) -> Iterator[Claim]:
         yield disk_speed.disk_speed(options)
     if options.wants(tenants.CLAIM):
         yield tenants.cross_tenant_hits(options)
+    yield from semantic.measure_semantic(options)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
 from services.cache.quota import Quotas, TenantMemory
 from services.cache.response_cache import ResponseCache
+from services.cache.semantic.build import build_meaning
+from services.cache.semantic.by_meaning import ByMeaning
+from services.cache.semantic.meaning import MeaningLookup
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings, L2Settings, L3Settings
 from services.cache.single_flight import SingleFlight
@@ -53,12 +56,14 @@ class CacheService(Service):
         flights: SingleFlight,
         far_tiers: Sequence[FarTier],
         sizes: TierCollector,
+        meaning: MeaningLookup | None,
     ) -> None:
         self._servicer = servicer
         self._epochs = epochs
         self._flights = flights
         self._far_tiers = far_tiers
         self._sizes = sizes
+        self._meaning = meaning
         self._beside: list[asyncio.Task[None]] = []
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -69,7 +74,9 @@ class CacheService(Service):
         await self._epochs.start()
         for tier in self._far_tiers:
             tier.start()
-        beside = (self._epochs.run(), self._flights.watch(), self._sizes.watch())
+        beside = [self._epochs.run(), self._flights.watch(), self._sizes.watch()]
+        if self._meaning is not None:
+            beside.append(self._meaning.run())
         self._beside = [asyncio.create_task(work) for work in beside]
         return {"tiers": ",".join([TierName.L1.name, *(tier.level.name.name for tier in self._far_tiers)])}
 
@@ -120,8 +127,15 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
     store = TieredStore(levels, chassis.clock, epochs.objection)
     flights = _flights(settings, chassis.clock)
     lifetimes = _lifetimes(settings)
+    meaning = build_meaning(settings.semantic, chassis.clock) if settings.semantic.enabled else None
     cache = ResponseCache(
-        store, flights, limits=settings.entry, lifetimes=lifetimes, clock=chassis.clock, epochs=epochs
+        store,
+        flights,
+        limits=settings.entry,
+        lifetimes=lifetimes,
+        clock=chassis.clock,
+        epochs=epochs,
+        by_meaning=ByMeaning(meaning, settings.semantic),
     )
     sizes = TierCollector(store, chassis.clock)
     chassis.metrics_registry.register(sizes)
@@ -132,7 +146,7 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
         transfer=Transfer(store, epochs, limits=settings.entry, clock=chassis.clock),
         started_at=chassis.clock.wall(),
     )
-    return CacheService(servicer, epochs, flights, far_tiers, sizes)
+    return CacheService(servicer, epochs, flights, far_tiers, sizes, meaning)
 
 
 def _epochs(settings: CacheSettings, clock: Clock) -> EpochKeeper:

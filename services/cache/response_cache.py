@@ -6,19 +6,23 @@ the caller's claim, so a session's answers are shared by its principal alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from meshkit.clock import Clock
-from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.errors import InvalidRequest
 from meshkit.together import Together
 from services.cache.entry import Entry, Finish
 from services.cache.epoch_keeper import INVALIDATED, EpochKeeper
 from services.cache.lifetime import Lifetimes
 from services.cache.request_key import is_repeatable, partition, request_digest, storage_key
-from services.cache.settings import EntrySettings, EpochSettings
+from services.cache.semantic.by_meaning import ByMeaning
+from services.cache.semantic.equivalence import AnswerText
+from services.cache.semantic.meaning import Served
+from services.cache.semantic.verdict import Verdict
+from services.cache.settings import EntrySettings, EpochSettings, SemanticSettings
 from services.cache.single_flight import FlightTicket, LeaseId, SingleFlight
 from services.cache.ticket import Ticket, ticket_from
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
@@ -63,6 +67,8 @@ class Query:
     scope: Scope = Scope.DEFAULT
     session_id: str = ""
     max_age_s: float | None = None
+    max_error_rate: float | None = None
+    """Share of wrong ones among hits by meaning that is accepted; None: the deployment's default."""
     shares_generation: bool = False
     """On a miss, lead a flight or follow the one there is."""
 
@@ -73,6 +79,8 @@ class Looked:
 
     digest: bytes
     result: Found | Absent | FlightTicket
+    verdict: Verdict | None = None
+    """What look-up by meaning said; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +92,8 @@ class Answer:
     revision: str = ""
     tags: tuple[str, ...] = ()
     ttl_s: float | None = None
+    said: Callable[[], AnswerText | None] = lambda: None
+    """What it says, for look-up by meaning; None: it is not found by meaning."""
 
 
 class ResponseCache:
@@ -98,19 +108,22 @@ class ResponseCache:
         lifetimes: Lifetimes,
         clock: Clock,
         epochs: EpochKeeper | None = None,
+        by_meaning: ByMeaning | None = None,
     ) -> None:
         self._store = store
         self._flights = flights
         self._looking: Together[tuple[bytes, float | None], Found | Absent] = Together()
         self._epochs = epochs or EpochKeeper(EpochSettings(), longest_life_s=limits.max_ttl_s, clock=clock)
+        self._by_meaning = by_meaning or ByMeaning(None, SemanticSettings())
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
 
     async def lookup(self, caller: Caller, query: Query) -> Looked:
-        """Find the answer to a request; reasons of Absent: see `tiered`, and `switched off`, `not repeatable`."""
-        if query.mode is Mode.SEMANTIC:
-            raise NotBuilt("look-up by meaning is not built yet; use EXACT")
+        """Find the answer to a request; reasons of Absent: see `tiered`, and `switched off`, `not repeatable`.
+
+        By meaning only where the exact look-up finds nothing, and the caller or the tenant's policy asks for it.
+        """
         if query.mode is Mode.OFF:
             return Looked(digest=NOT_STORABLE, result=Absent(reason="switched off"))
         if query.mode is Mode.DEFAULT and not is_repeatable(query.request.get("sampling", {})):
@@ -120,13 +133,39 @@ class ResponseCache:
         ticket = Ticket(digest=digest, epoch=self._epochs.number(partition(caller.tenant)))
         key = storage_key(caller.tenant, digest)
         result: Found | Absent | FlightTicket = await self._find(key, query.max_age_s)
+        verdict = None
+        if isinstance(result, Absent) and self._goes_by_meaning(caller, query):
+            alike = await self._find_alike(caller, query, key)
+            result, verdict = (alike.found, alike.verdict) if isinstance(alike, Served) else (result, alike)
         if isinstance(result, Absent) and query.shares_generation:
             result = await self._join(caller, bytes(ticket), key, query)
-        return Looked(digest=bytes(ticket), result=result)
+        return Looked(digest=bytes(ticket), result=result, verdict=verdict)
 
     async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
         """However many ask at once, the tiers are asked once."""
         return await self._looking.ask((key, max_age_s), lambda: self._store.lookup(key, max_age_s=max_age_s))
+
+    def _goes_by_meaning(self, caller: Caller, query: Query) -> bool:
+        is_left_open = query.mode is Mode.DEFAULT
+        return self._by_meaning.is_wanted(
+            caller.tenant, is_asked=query.mode is Mode.SEMANTIC, is_left_open=is_left_open
+        )
+
+    async def _find_alike(self, caller: Caller, query: Query, key: bytes) -> Served | Verdict:
+        """By meaning; stored answers are read, and judged, like any other, and none is given that is stale."""
+
+        async def fetch(stored_key: bytes) -> Found | Absent:
+            found = await self._find(stored_key, query.max_age_s)
+            return Absent(reason="stale") if isinstance(found, Found) and found.is_stale else found
+
+        return await self._by_meaning.lookup(
+            caller.tenant,
+            query.request,
+            _sharing(caller, query),
+            key=key,
+            max_error_rate=query.max_error_rate,
+            fetch=fetch,
+        )
 
     async def _join(self, caller: Caller, packed: bytes, key: bytes, query: Query) -> Found | FlightTicket:
         """A new leader looks once more: the answer may have come between its look-up and its lease.
@@ -168,11 +207,19 @@ class ResponseCache:
         if self._epochs.objection(key, entry) == INVALIDATED:
             return "it was invalidated while it was generated"
         await self._store.commit(key, entry)
+        self._by_meaning.offer(key, answer.said)
         return ""
 
     async def discard(self, caller: Caller, digest: bytes, found: Found) -> None:
         """Forget an entry whose payload turned out not to be an answer."""
         await self._store.discard(found, storage_key(caller.tenant, ticket_from(digest).digest))
+
+    def blame(self, caller: Caller, digest: bytes) -> bool:
+        """The hit by meaning that this digest's look-up gave was wrong; False where no such hit is known. Counts once.
+
+        The digest is that of the look-up, so a report after an invalidation still finds its hit.
+        """
+        return self._by_meaning.blame(storage_key(caller.tenant, ticket_from(digest).digest))
 
     async def report(self) -> list[TierReport]:
         """Counters and sizes of each tier."""

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceServicer
 from mesh.common.v1 import common_pb2
-from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotBuilt, NotFound
+from meshkit.errors import BackendDown, Conflict, InvalidRequest, NotFound
 from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
@@ -24,6 +24,7 @@ from services.cache.flight import LostLease
 from services.cache.invalidations import Invalidations
 from services.cache.plain import plain_message
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope, flight_key
+from services.cache.semantic.translation import answer_text, note_hit, note_verdict
 from services.cache.single_flight import FlightTicket, Handover, LeaseId, SingleFlight
 from services.cache.tier import TierUnavailable
 from services.cache.tiered import Found, TierName, TierReport
@@ -68,6 +69,7 @@ class CacheServicer(CacheServiceServicer):
         caller, query = _caller(), _query(request)
         looked = await self._cache.lookup(caller, query)
         response = pb.LookupResponse(digest=looked.digest)
+        note_verdict(response, looked.verdict)
         if isinstance(looked.result, FlightTicket):
             self._note_ticket(response, looked.result)
             return response
@@ -78,6 +80,7 @@ class CacheServicer(CacheServiceServicer):
             await self._cache.discard(caller, looked.digest, looked.result)
             _note_miss(response, "unreadable")
             return response
+        note_hit(response.hit, looked.verdict)
         set_attributes({names.CACHE_STATUS: "hit", names.CACHE_TIER: looked.result.tier.name})
         return response
 
@@ -166,7 +169,7 @@ class CacheServicer(CacheServiceServicer):
         return operations_proto.imported(fates)
 
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
-        raise NotBuilt("look-up by meaning is not built yet, so there are no false hits to report")
+        return pb.ReportFalseHitResponse(known=self._cache.blame(_caller(), request.digest))
 
     def _note_ticket(self, response: pb.LookupResponse, ticket: FlightTicket) -> None:
         if ticket.leads:
@@ -224,6 +227,7 @@ def _query(request: pb.LookupRequest) -> Query:
         scope=_member(Scope, key.scope, "key.scope"),
         session_id=key.session_id,
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
+        max_error_rate=request.max_error_rate if request.HasField("max_error_rate") else None,
         shares_generation=request.single_flight,
     )
 
@@ -242,6 +246,7 @@ def _answer(request: pb.CommitRequest) -> Answer:
         revision=request.answer.revision,
         tags=tuple(request.tags),
         ttl_s=_seconds(request.ttl, "ttl") if request.HasField("ttl") else None,
+        said=lambda: answer_text(request.answer),
     )
 
 

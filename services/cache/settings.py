@@ -204,6 +204,71 @@ class QuotaSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantSemanticSettings:
+    """A tenant's policy for look-up by meaning."""
+
+    always: bool = False
+    """Also look up by meaning where the caller leaves the mode open and the request is repeatable."""
+    max_error_rate: float = 0.01
+    """Highest that this tenant's callers may accept; what they state above it is lowered to it."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.max_error_rate <= 1, "semantic.tenants.*.max_error_rate must be in 0..1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticSettings:
+    """Look-up by meaning: only where the caller asks for it or the tenant's policy says so."""
+
+    enabled: bool = True
+    """Off: mode SEMANTIC looks up exactly and says that there is nothing more."""
+    default_error_rate: float = 0.01
+    """Share of wrong ones among the hits that a caller accepts who states none."""
+    max_error_rate: float = 0.05
+    """Highest that a caller may accept, where the tenant has no policy of its own."""
+    tenants: dict[str, TenantSemanticSettings] = field(default_factory=dict)
+    least_similarity: float = 0.5
+    """Cosine under which a stored question is not near at all, whatever was learnt."""
+    neighbours: int = 20
+    """Stored questions that are looked at."""
+    timeout_s: float = 0.1
+    """Longest that a look-up by meaning takes; then it is a miss."""
+    window_s: float = 0.002
+    """How long the first question waits for others to be embedded with."""
+    max_batch: int = 16
+    max_waiting: int = 64
+    """Questions that may wait for their embedding; more are misses."""
+    max_question_chars: int = 1_200
+    max_entries: int = 10_000
+    """Stored questions in one partition: one tenant, model, system prompt and all else but the last question."""
+    max_partitions: int = 1_024
+    budget_bytes: int = 128 * _MIB
+    """Of all partitions."""
+    max_remembered: int = 4_096
+    """Misses that wait for their answer to learn from, and hits that may be reported as wrong."""
+    remembered_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("default_error_rate", "max_error_rate", "least_similarity"):
+            require(0 <= getattr(self, name) <= 1, f"semantic.{name} must be in 0..1")
+        for name in ("neighbours", "timeout_s", "max_batch", "max_waiting", "max_question_chars", "max_entries"):
+            require(getattr(self, name) > 0, f"semantic.{name} must be over 0")
+        for name in ("max_partitions", "budget_bytes", "max_remembered", "remembered_s"):
+            require(getattr(self, name) > 0, f"semantic.{name} must be over 0")
+        require(self.window_s >= 0, "semantic.window_s must not be negative")
+
+    def is_always(self, tenant: str) -> bool:
+        """Whether the tenant's policy asks for look-up by meaning."""
+        return tenant in self.tenants and self.tenants[tenant].always
+
+    def error_rate(self, tenant: str, asked: float | None) -> float:
+        """What applies to a look-up."""
+        policy = self.tenants.get(tenant)
+        cap = self.max_error_rate if policy is None else policy.max_error_rate
+        return min(self.default_error_rate if asked is None else asked, cap)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings(ServiceSettings):
     """Settings of the cache service."""
 
@@ -216,3 +281,4 @@ class CacheSettings(ServiceSettings):
     flight: FlightSettings = field(default_factory=FlightSettings)
     epochs: EpochSettings = field(default_factory=EpochSettings)
     quota: QuotaSettings = field(default_factory=QuotaSettings)
+    semantic: SemanticSettings = field(default_factory=SemanticSettings)

@@ -123,19 +123,32 @@ async def test_a_bad_commit_is_refused_with_the_field(field, request_):
         assert str(raised.value.details()).startswith(f"{field}: ")
 
 
-NOT_BUILT = {
-    "Lookup": a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC),
-    "ReportFalseHit": pb.ReportFalseHitRequest(),
-}
-
-
-@pytest.mark.parametrize("method", NOT_BUILT)
-async def test_what_is_not_built_says_so_with_the_reason(method):
+async def test_an_exact_look_up_tells_of_no_look_up_by_meaning():
     async with cache_stub() as stub:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await getattr(stub, method)(NOT_BUILT[method])
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "not built yet" in str(raised.value.details())
+        missed = await stub.Lookup(a_lookup())
+        assert not missed.HasField("semantic")
+        await stub.Commit(pb.CommitRequest(digest=missed.digest, answer=an_answer()))
+        found = await stub.Lookup(a_lookup(mode=common_pb2.CACHE_MODE_SEMANTIC))
+        assert found.HasField("hit")
+        assert not found.HasField("semantic")
+        assert not found.hit.HasField("error_bound")
+
+
+@pytest.mark.parametrize("shares", [False, True])
+async def test_a_look_up_by_meaning_that_finds_nothing_says_what_decided(shares):
+    async with cache_stub() as stub:
+        request = pb.LookupRequest(key=a_lookup().key, mode=common_pb2.CACHE_MODE_SEMANTIC, single_flight=shares)
+        request.key.prompt.token_ids.ids.append(7)
+        missed = await stub.Lookup(request)
+        assert missed.WhichOneof("result") == ("lead" if shares else "miss")
+        assert missed.semantic.decided_by == pb.SEMANTIC_DECIDER_NOT_COMPARABLE
+        assert not missed.semantic.HasField("similarity")
+
+
+async def test_a_report_of_a_hit_that_was_never_given_is_accepted_and_says_so():
+    async with cache_stub() as stub:
+        digest = (await stub.Lookup(a_lookup())).digest
+        assert not (await stub.ReportFalseHit(pb.ReportFalseHitRequest(digest=digest))).known
 
 
 def events_of(answer: pb.StoredAnswer, first: int = 0) -> pb.RenewRequest:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.errors import InvalidRequest
 from meshkit.testing.clock import FakeClock
 from services.cache.entry import Finish
 from services.cache.lifetime import Lifetimes, TierLifetime
@@ -18,6 +18,7 @@ from services.cache.response_cache import (
     Scope,
     flight_key,
 )
+from services.cache.semantic.verdict import Decider
 from services.cache.settings import EntrySettings
 from services.cache.single_flight import FlightTicket, LeaseId
 from services.cache.tiered import Absent, Found, Level, TieredStore, TierName
@@ -122,9 +123,11 @@ async def test_mode_off_finds_nothing(cache):
     assert not await is_hit(cache, ANN, mode=Mode.OFF)
 
 
-async def test_look_up_by_meaning_says_that_it_is_not_built(cache):
-    with pytest.raises(NotBuilt):
-        await cache.lookup(ANN, Query(request=REQUEST, mode=Mode.SEMANTIC))
+async def test_a_cache_without_look_up_by_meaning_finds_exact_matches_and_says_so(cache):
+    looked = await cache.lookup(ANN, Query(request=REQUEST, mode=Mode.SEMANTIC))
+    assert looked.verdict.decided_by is Decider.UNAVAILABLE
+    await commit(cache, ANN)
+    assert await is_hit(cache, ANN, mode=Mode.SEMANTIC)
 
 
 @pytest.mark.parametrize("finish", list(Finish))

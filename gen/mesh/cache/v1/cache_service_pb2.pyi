@@ -12,12 +12,47 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SemanticDecider(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEMANTIC_DECIDER_UNSPECIFIED: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_ERROR_BOUND: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_NO_NEIGHBOUR: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_SAMPLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_NUMBERS: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_POLARITY: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_ENTITIES: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_UNITS: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_WORD_ORDER: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_LANGUAGE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_LENGTH: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_GUARD_QUESTION_KIND: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_NOT_COMPARABLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_OVERLOADED: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_UNAVAILABLE: _ClassVar[SemanticDecider]
+    SEMANTIC_DECIDER_EVICTED: _ClassVar[SemanticDecider]
+
 class CacheTier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CACHE_TIER_UNSPECIFIED: _ClassVar[CacheTier]
     CACHE_TIER_L1: _ClassVar[CacheTier]
     CACHE_TIER_L2: _ClassVar[CacheTier]
     CACHE_TIER_L3: _ClassVar[CacheTier]
+SEMANTIC_DECIDER_UNSPECIFIED: SemanticDecider
+SEMANTIC_DECIDER_ERROR_BOUND: SemanticDecider
+SEMANTIC_DECIDER_NO_NEIGHBOUR: SemanticDecider
+SEMANTIC_DECIDER_SAMPLE: SemanticDecider
+SEMANTIC_DECIDER_GUARD_NUMBERS: SemanticDecider
+SEMANTIC_DECIDER_GUARD_POLARITY: SemanticDecider
+SEMANTIC_DECIDER_GUARD_ENTITIES: SemanticDecider
+SEMANTIC_DECIDER_GUARD_UNITS: SemanticDecider
+SEMANTIC_DECIDER_GUARD_WORD_ORDER: SemanticDecider
+SEMANTIC_DECIDER_GUARD_LANGUAGE: SemanticDecider
+SEMANTIC_DECIDER_GUARD_LENGTH: SemanticDecider
+SEMANTIC_DECIDER_GUARD_QUESTION_KIND: SemanticDecider
+SEMANTIC_DECIDER_NOT_COMPARABLE: SemanticDecider
+SEMANTIC_DECIDER_OVERLOADED: SemanticDecider
+SEMANTIC_DECIDER_UNAVAILABLE: SemanticDecider
+SEMANTIC_DECIDER_EVICTED: SemanticDecider
 CACHE_TIER_UNSPECIFIED: CacheTier
 CACHE_TIER_L1: CacheTier
 CACHE_TIER_L2: CacheTier
@@ -64,18 +99,32 @@ class LookupRequest(_message.Message):
     def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., single_flight: bool = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("digest", "hit", "miss", "lead", "follow")
+    __slots__ = ("digest", "hit", "miss", "lead", "follow", "semantic")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     HIT_FIELD_NUMBER: _ClassVar[int]
     MISS_FIELD_NUMBER: _ClassVar[int]
     LEAD_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SEMANTIC_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     hit: Hit
     miss: Miss
     lead: Lead
     follow: FollowTicket
-    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ...) -> None: ...
+    semantic: SemanticVerdict
+    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ..., semantic: _Optional[_Union[SemanticVerdict, _Mapping]] = ...) -> None: ...
+
+class SemanticVerdict(_message.Message):
+    __slots__ = ("decided_by", "similarity", "error_bound", "problem")
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_BOUND_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    decided_by: SemanticDecider
+    similarity: float
+    error_bound: float
+    problem: str
+    def __init__(self, decided_by: _Optional[_Union[SemanticDecider, str]] = ..., similarity: _Optional[float] = ..., error_bound: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
     __slots__ = ("answer", "tier", "similarity", "error_bound", "age", "stale")
@@ -364,8 +413,10 @@ class ReportFalseHitRequest(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ReportFalseHitResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: bool
+    def __init__(self, known: bool = ...) -> None: ...
 
 class StatsRequest(_message.Message):
     __slots__ = ()

@@ -27,7 +27,7 @@ ENTRY_BYTES = 450
 """An entry's struct, floats and numbers, as CPython's allocator holds them; its key and tags come on top."""
 _BYTES_HEADER = 33
 _STR_HEADER = 49
-_SAMPLE_COUNT = 16
+_SAMPLE_COUNT = 32
 _FADING = 0.05
 _ENTRIES_A_TURN = 256
 
@@ -76,7 +76,7 @@ class MemoryTier:
         self._faded_worth = 0.0
         self._by_key: dict[bytes, _Held] = {}
         self._all: list[_Held] = []
-        self._blocks = Blocks()
+        self._blocks = Blocks(self._moved)
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, which then is worth more; expired ones are dropped."""
@@ -140,16 +140,19 @@ class MemoryTier:
         if objects_bytes + payload_bytes > self._budget_bytes:
             return False
         while self._occupied_bytes() + objects_bytes + self._blocks.growth_bytes(payload_bytes) > self._budget_bytes:
-            if not self._all:
+            if self._blocks.can_shrink:
+                self._blocks.shrink()
+            elif self._all:
+                self._evict()
+            else:
                 return False
-            self._evict()
         return True
 
     def _keep(self, key: bytes, entry: Entry, dies_at: float, hit_count: int) -> None:
         payload_bytes = len(entry.payload)
         held = _Held(
             key=key,
-            first_block=self._blocks.put(entry.payload),
+            first_block=self._blocks.put(entry.payload, len(self._all)),
             payload_bytes=payload_bytes,
             stored_at=entry.stored_at,
             fresh_until=entry.fresh_until,
@@ -178,6 +181,9 @@ class MemoryTier:
             tags=held.tags,
         )
 
+    def _moved(self, position: int, first_block: int) -> None:
+        self._all[position].first_block = first_block
+
     def _evict(self) -> None:
         now = self._clock.now()
         sample = self._sample()
@@ -202,6 +208,7 @@ class MemoryTier:
         if last is not held:
             self._all[held.position] = last
             last.position = held.position
+            self._blocks.set_owner(last.first_block, last.position)
         self._blocks.free(held.first_block)
         self._objects_bytes -= _objects_bytes(held.key, held.tags)
 

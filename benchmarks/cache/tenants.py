@@ -169,9 +169,7 @@ async def _cache(settings: CacheSettings) -> AsyncIterator[tuple[ResponseCache, 
     memory = TenantMemory(
         budget_bytes=settings.l1.budget_bytes,
         quota_of=Quotas(settings.quota).of,
-        memory=lambda budget_bytes, blocks: MemoryTier(
-            budget_bytes=budget_bytes, lifetime=lifetime, clock=clock, blocks=blocks
-        ),
+        memory=lambda budget_bytes: MemoryTier(budget_bytes=budget_bytes, lifetime=lifetime, clock=clock),
     )
     disk = DiskTier(settings.l3.directory or Path(), settings.l3, clock)
     far = [FarTier(TierName.L3, disk, settings.l3)]

@@ -32,7 +32,7 @@ class Plan:
 
 
 PLANS: Mapping[str, Plan] = {
-    "zipf_l1": Plan(bar=0.95, budget_share=1 / 2, requests_per_key=10, seed_count=5),
+    "zipf_l1": Plan(bar=0.95, budget_share=1 / 2, requests_per_key=4, seed_count=5),
     "zipf_l2": Plan(bar=0.85, budget_share=1 / 5, requests_per_key=2, seed_count=3),
     "zipf_l3": Plan(bar=0.60, budget_share=1 / 50, requests_per_key=1, seed_count=3),
 }

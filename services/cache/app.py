@@ -168,9 +168,7 @@ def _first_level(settings: CacheSettings, clock: Clock) -> Level:
     store = TenantMemory(
         budget_bytes=settings.l1.budget_bytes,
         quota_of=Quotas(settings.quota).of,
-        memory=lambda budget_bytes, blocks: MemoryTier(
-            budget_bytes=budget_bytes, lifetime=lifetime, clock=clock, blocks=blocks
-        ),
+        memory=lambda budget_bytes: MemoryTier(budget_bytes=budget_bytes, lifetime=lifetime, clock=clock),
     )
     return Level(name=TierName.L1, store=store)
 

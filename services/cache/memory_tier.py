@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from meshkit.clock import Clock
-from services.cache.blocks import COST_BYTES, Blocks, block_count
+from services.cache.blocks import Blocks
 from services.cache.entry import Entry
 from services.cache.lifetime import TierLifetime
 from services.cache.tier import Swept, TierSize
@@ -27,7 +27,7 @@ ENTRY_BYTES = 450
 """An entry's struct, floats and numbers, as CPython's allocator holds them; its key and tags come on top."""
 _BYTES_HEADER = 33
 _STR_HEADER = 49
-_SAMPLE_COUNT = 16
+_SAMPLE_COUNT = 32
 _FADING = 0.05
 _ENTRIES_A_TURN = 256
 
@@ -64,10 +64,9 @@ class MemoryTier:
         budget_bytes: int,
         lifetime: TierLifetime,
         clock: Clock,
-        blocks: Blocks | None = None,
         draw: Callable[[int], int] = random.randrange,
     ) -> None:
-        """`blocks`: memory shared with others, who see to its size; `draw` gives a number under its argument."""
+        """`draw` gives a number under its argument, all alike."""
         self._budget_bytes = budget_bytes
         self._lifetime = lifetime
         self._clock = clock
@@ -77,9 +76,7 @@ class MemoryTier:
         self._faded_worth = 0.0
         self._by_key: dict[bytes, _Held] = {}
         self._all: list[_Held] = []
-        self._shares_blocks = blocks is not None
-        self._blocks = blocks or Blocks()
-        self._block_count = 0
+        self._blocks = Blocks(self._moved)
 
     @property
     def entry_count(self) -> int:
@@ -88,14 +85,21 @@ class MemoryTier:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of what is held, with all that holding it costs."""
+        """Memory that the entries occupy, with all that holding them costs."""
         tables_bytes = sys.getsizeof(self._by_key) + sys.getsizeof(self._all)
-        return self._objects_bytes + self._block_count * COST_BYTES + tables_bytes
+        return self._objects_bytes + self._blocks.occupied_bytes + tables_bytes
 
     @property
     def eviction_count(self) -> int:
         """Entries that had to go for others, since the start."""
         return self._eviction_count
+
+    def give_back(self) -> bool:
+        """Give back memory that no entry uses; False where there is none to give."""
+        if not self._blocks.can_shrink:
+            return False
+        self._blocks.shrink()
+        return True
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, which then is worth more; expired ones are dropped."""
@@ -115,7 +119,7 @@ class MemoryTier:
         if before is not None:
             self._drop(before)
         lives_s = self._lifetime.seconds(entry.expires_at - self._clock.wall())
-        if lives_s > 0 and self._make_room(objects_bytes(key, entry.tags), len(entry.payload)):
+        if lives_s > 0 and self._make_room(_objects_bytes(key, entry.tags), len(entry.payload)):
             self._keep(key, entry, self._clock.now() + lives_s, 1 if before is None else before.hit_count)
 
     async def delete(self, key: bytes) -> None:
@@ -126,7 +130,7 @@ class MemoryTier:
     async def size(self) -> TierSize:
         return TierSize(
             entry_count=len(self._all),
-            size_bytes=self._occupied_bytes(),
+            size_bytes=self.size_bytes,
             budget_bytes=self._budget_bytes,
             eviction_count=self._eviction_count,
         )
@@ -150,26 +154,13 @@ class MemoryTier:
             position = min(first, len(self._all))
         return Swept(entry_count=entry_count, size_bytes=size_bytes)
 
-    def tidy(self) -> None:
-        """Drop what has expired in a small sample."""
-        now = self._clock.now()
-        for held in {held.key: held for held in self._sample()}.values():
-            if held.dies_at <= now:
-                self._drop(held)
-
-    def _occupied_bytes(self) -> int:
-        return self.size_bytes + (0 if self._shares_blocks else self._blocks.free_bytes)
-
-    def _growth_bytes(self, payload_bytes: int) -> int:
-        if self._shares_blocks:
-            return block_count(payload_bytes) * COST_BYTES
-        return self._blocks.growth_bytes(payload_bytes)
-
-    def _make_room(self, beside_bytes: int, payload_bytes: int) -> bool:
+    def _make_room(self, objects_bytes: int, payload_bytes: int) -> bool:
         """Evict as many as it takes; False where it can't be enough."""
-        if beside_bytes + payload_bytes > self._budget_bytes:
+        if objects_bytes + payload_bytes > self._budget_bytes:
             return False
-        while self._occupied_bytes() + beside_bytes + self._growth_bytes(payload_bytes) > self._budget_bytes:
+        while self.size_bytes + objects_bytes + self._blocks.growth_bytes(payload_bytes) > self._budget_bytes:
+            if self.give_back():
+                continue
             if not self._all:
                 return False
             self.evict()
@@ -179,7 +170,7 @@ class MemoryTier:
         payload_bytes = len(entry.payload)
         held = _Held(
             key=key,
-            first_block=self._blocks.put(entry.payload),
+            first_block=self._blocks.put(entry.payload, len(self._all)),
             payload_bytes=payload_bytes,
             stored_at=entry.stored_at,
             fresh_until=entry.fresh_until,
@@ -195,8 +186,7 @@ class MemoryTier:
         )
         self._by_key[key] = held
         self._all.append(held)
-        self._objects_bytes += objects_bytes(key, entry.tags)
-        self._block_count += block_count(payload_bytes)
+        self._objects_bytes += _objects_bytes(key, entry.tags)
 
     def _entry(self, held: _Held) -> Entry:
         return Entry(
@@ -208,6 +198,16 @@ class MemoryTier:
             revision=held.revision,
             tags=held.tags,
         )
+
+    def _moved(self, position: int, first_block: int) -> None:
+        self._all[position].first_block = first_block
+
+    def tidy(self) -> None:
+        """Drop what has expired in a small sample."""
+        now = self._clock.now()
+        for held in {held.key: held for held in self._sample()}.values():
+            if held.dies_at <= now:
+                self._drop(held)
 
     def evict(self) -> None:
         """Let one entry go, the least worth keeping of a sample. There must be one."""
@@ -234,17 +234,16 @@ class MemoryTier:
         if last is not held:
             self._all[held.position] = last
             last.position = held.position
+            self._blocks.set_owner(last.first_block, last.position)
         self._blocks.free(held.first_block)
-        self._objects_bytes -= objects_bytes(held.key, held.tags)
-        self._block_count -= block_count(held.payload_bytes)
+        self._objects_bytes -= _objects_bytes(held.key, held.tags)
 
 
 def _worth(held: _Held) -> float:
     return held.worth
 
 
-def objects_bytes(key: bytes, tags: tuple[str, ...]) -> int:
-    """What an entry occupies beside its payload."""
+def _objects_bytes(key: bytes, tags: tuple[str, ...]) -> int:
     tags_bytes = sum(_rounded(_STR_HEADER + len(tag)) + 8 for tag in tags)
     return ENTRY_BYTES + _rounded(_BYTES_HEADER + len(key)) + tags_bytes
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.cache.blocks import Blocks
 from services.cache.entry import Entry
-from services.cache.memory_tier import MemoryTier, objects_bytes
+from services.cache.memory_tier import MemoryTier
 from services.cache.request_key import PARTITION_BYTES, partition
 from services.cache.settings import QuotaSettings
 from services.cache.tier import Swept, TierSize
@@ -55,18 +54,15 @@ class TenantMemory:
         *,
         budget_bytes: int,
         quota_of: Callable[[bytes], Quota],
-        memory: Callable[[int, Blocks], MemoryTier],
+        memory: Callable[[int], MemoryTier],
         draw: Callable[[int], int] = random.randrange,
     ) -> None:
-        """`memory` makes one with a budget and blocks; `quota_of` takes a partition; `draw` gives a number under its
-        argument.
-        """
+        """`memory` makes one with a budget; `quota_of` takes a partition; `draw` gives a number under its argument."""
         self._budget_bytes = budget_bytes
         self._quota_of = quota_of
         self._memory = memory
         self._draw = draw
-        self._blocks = Blocks()
-        self._held_bytes = 0
+        self._size_bytes = 0
         self._gone_eviction_count = 0
         self._memories: dict[bytes, MemoryTier] = {}
         self._partitions: list[bytes] = []
@@ -80,39 +76,33 @@ class TenantMemory:
             return None
         before_bytes = memory.size_bytes
         entry = await memory.get(key)
-        self._held_bytes += memory.size_bytes - before_bytes
+        self._size_bytes += memory.size_bytes - before_bytes
         return entry
 
     async def put(self, key: bytes, entry: Entry) -> None:
         """Keep it as its tenant's memory would, then make room until quota and budget are kept."""
         place = key[:PARTITION_BYTES]
         memory, quota = self._memory_of(place), self._quota_of(place)
-        beside_bytes, payload_bytes = objects_bytes(key, entry.tags), len(entry.payload)
-        if beside_bytes + payload_bytes > self._budget_bytes:
-            await self.delete(key)
-            return
-        # Before it comes, since the blocks grow once and for all.
-        while self._occupied_bytes + beside_bytes + self._blocks.growth_bytes(payload_bytes) > self._budget_bytes:
-            if not self._make_room(memory):
-                break
         before_bytes = memory.size_bytes
         await memory.put(key, entry)
         while memory.entry_count > quota.max_entries:
             memory.evict()
-        self._held_bytes += memory.size_bytes - before_bytes
+        self._size_bytes += memory.size_bytes - before_bytes
+        while self._size_bytes > self._budget_bytes:
+            self._make_room(memory)
 
     async def delete(self, key: bytes) -> None:
         memory = self._memories.get(key[:PARTITION_BYTES])
         if memory is not None:
             before_bytes = memory.size_bytes
             await memory.delete(key)
-            self._held_bytes += memory.size_bytes - before_bytes
+            self._size_bytes += memory.size_bytes - before_bytes
 
     async def size(self) -> TierSize:
         memories = self._memories.values()
         return TierSize(
             entry_count=sum(memory.entry_count for memory in memories),
-            size_bytes=self._occupied_bytes,
+            size_bytes=self._size_bytes,
             budget_bytes=self._budget_bytes,
             eviction_count=self._gone_eviction_count + sum(memory.eviction_count for memory in memories),
         )
@@ -126,7 +116,7 @@ class TenantMemory:
             try:
                 swept = await memory.sweep(prefix, matches, apply=apply)
             finally:
-                self._held_bytes = sum(memory.size_bytes for memory in self._memories.values())
+                self._size_bytes = sum(memory.size_bytes for memory in self._memories.values())
             entry_count += swept.entry_count
             size_bytes += swept.size_bytes
         return Swept(entry_count=entry_count, size_bytes=size_bytes)
@@ -140,48 +130,39 @@ class TenantMemory:
         memory = self._memories.get(place)
         if memory is None:
             budget_bytes = min(self._budget_bytes, self._quota_of(place).max_bytes)
-            memory = self._memories[place] = self._memory(budget_bytes, self._blocks)
-            self._held_bytes += memory.size_bytes
+            memory = self._memories[place] = self._memory(budget_bytes)
+            self._size_bytes += memory.size_bytes
             self._partitions.append(place)
         return memory
 
-    @property
-    def spare_bytes(self) -> int:
-        """Memory that is kept for payloads to come."""
-        return self._blocks.free_bytes
-
-    @property
-    def _occupied_bytes(self) -> int:
-        return self._held_bytes + self.spare_bytes
-
-    def _make_room(self, grown: MemoryTier) -> bool:
-        """Evict one entry, after clearing away what has expired with one tenant; False where there is none."""
+    def _make_room(self, grown: MemoryTier) -> None:
+        """Evict one entry, after clearing away what has expired with one tenant, whoever it is."""
         if len(self._partitions) > 1:
-            self._tidy(self._draw(len(self._partitions)), grown)
+            self._tidy(self._draw(len(self._partitions)))
+        if self._size_bytes <= self._budget_bytes:
+            return
         largest = self._largest
         if largest is None or largest.size_bytes < max(self._rival_bytes, grown.size_bytes) * _NEARLY:
             largest = self._look_up_largest()
-        if largest.entry_count == 0:
-            return False
         before_bytes = largest.size_bytes
-        largest.evict()
-        self._held_bytes += largest.size_bytes - before_bytes
-        return True
+        if not largest.give_back():
+            largest.evict()
+        self._size_bytes += largest.size_bytes - before_bytes
 
     def _look_up_largest(self) -> MemoryTier:
         first, *rest = heapq.nlargest(2, self._memories.values(), key=lambda memory: memory.size_bytes)
         self._largest, self._rival_bytes = first, rest[0].size_bytes if rest else 0
         return first
 
-    def _tidy(self, position: int, grown: MemoryTier) -> None:
-        """Drop expired entries of one tenant, and the tenant if it holds none and is not the one that grows."""
+    def _tidy(self, position: int) -> None:
+        """Drop expired entries of one tenant, and the tenant if it holds none."""
         place = self._partitions[position]
         memory = self._memories[place]
         before_bytes = memory.size_bytes
         memory.tidy()
-        self._held_bytes += memory.size_bytes - before_bytes
-        if memory.entry_count == 0 and memory is not grown:
-            self._held_bytes -= memory.size_bytes
+        self._size_bytes += memory.size_bytes - before_bytes
+        if memory.entry_count == 0:
+            self._size_bytes -= memory.size_bytes
             self._gone_eviction_count += memory.eviction_count
             del self._memories[place]
             if memory is self._largest:

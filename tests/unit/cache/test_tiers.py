@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -134,6 +135,23 @@ async def test_a_sweep_of_many_entries_lets_others_run_and_sees_each_that_stays(
         await tier.delete(b"%d" % number)
     await sweeping
     assert {b"%d" % number for number in range(2000) if number % 400} <= set(seen)
+
+
+async def test_what_is_kept_stays_whole_and_memory_follows_while_sizes_change_under_a_full_budget():
+    clock, chance = FakeClock(), random.Random(3)
+    tier = memory_tier(clock, budget_bytes=500_000)
+    payloads = {}
+    for number in range(2000):
+        payload = chance.randbytes(chance.randint(0, 20_000 if number < 1000 else 200))
+        payloads[b"%d" % number] = payload
+        await tier.put(b"%d" % number, an_entry(payload, wall=clock.wall()))
+        asked = b"%d" % chance.randint(0, number)
+        found = await tier.get(asked)
+        assert found is None or found.payload == payloads[asked]
+    for held in await kept(tier):
+        assert (await tier.get(held)).payload == payloads[held]
+    # What large entries left is used for small ones.
+    assert (await tier.size()).entry_count > 400
 
 
 async def test_an_entry_larger_than_the_budget_is_not_kept_and_evicts_nothing():

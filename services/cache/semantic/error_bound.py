@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from services.cache.semantic.calibration import Calibration, calibrated
 from services.cache.semantic.evidence import Evidence
@@ -81,7 +82,7 @@ class ErrorBound:
 
     @property
     def is_due(self) -> bool:
-        """Whether `update` should be called: enough is new."""
+        """Whether the rule should be worked out again: enough is new."""
         count = self._evidence.label_count
         return count >= FEWEST_LABELS and self._unused_label_count >= max(_DUE_AFTER, _DUE_SHARE * count)
 
@@ -98,10 +99,14 @@ class ErrorBound:
         self._evidence.label(features(judged.pair), is_right=is_right, was_certain=was_certain)
         self._unused_label_count += 1
 
-    def update(self) -> None:
-        """Work the rule out again. Takes milliseconds: may run in a thread, one at a time."""
+    def begin_update(self) -> Callable[[], Calibration]:
+        """Work on a copy of the evidence, which takes milliseconds and may run in a thread; `adopt` its result."""
         self._unused_label_count = 0
-        self._rule = calibrated(*self._evidence.snapshot())
+        return partial(calibrated, *self._evidence.snapshot())
+
+    def adopt(self, rule: Calibration) -> None:
+        """Judge by this rule from now on."""
+        self._rule = rule
 
     def _choice(self, error: float, max_error_rate: float) -> Choice:
         if error > max_error_rate or not max_error_rate:

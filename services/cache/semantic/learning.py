@@ -73,7 +73,8 @@ class Learner:
             missed.candidate.stored.group.count(is_right)
             partition.bound.learn(missed.judged, is_right)
             if partition.bound.is_due:
-                await asyncio.get_running_loop().run_in_executor(None, partition.bound.update)
+                work = partition.bound.begin_update()
+                partition.bound.adopt(await asyncio.get_running_loop().run_in_executor(None, work))
         twin = next((near.stored for near in missed.near if same_answer(printed, near.stored.answer)), None)
         group = twin.group if twin is not None else partition.new_group()
         await partition.put(Stored(key=key, words=missed.words, answer=printed, group=group), missed.vector)

@@ -61,7 +61,7 @@ class Partition:
 
     def __init__(self, index: VectorIndex, bound: ErrorBound, *, max_entries: int) -> None:
         self.bound = bound
-        self.size_bytes = 0
+        self._entry_bytes = 0
         self._index = index
         self._max_entries = max_entries
         self._entries: OrderedDict[int, Stored] = OrderedDict()
@@ -72,8 +72,10 @@ class Partition:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._entries
+    @property
+    def size_bytes(self) -> int:
+        """Of questions and evidence."""
+        return self._entry_bytes + self.bound.size_bytes
 
     async def nearest(self, vector: Any, count: int, least_similarity: float) -> list[Neighbour]:
         """The nearest stored questions, the nearest first."""
@@ -98,7 +100,7 @@ class Partition:
         number, self._next_number = self._next_number, self._next_number + 1
         self._entries[number] = stored
         self._numbers[stored.key] = number
-        self.size_bytes += stored.size_bytes
+        self._entry_bytes += stored.size_bytes
         await self._index.add(number, vector)
         while len(self._entries) > self._max_entries:
             await self.drop_oldest()
@@ -116,7 +118,7 @@ class Partition:
         stored = self._entries.pop(number, None)
         if stored is not None:
             self._numbers.pop(stored.key, None)
-            self.size_bytes -= stored.size_bytes
+            self._entry_bytes -= stored.size_bytes
             await self._index.remove(number)
 
 
@@ -158,8 +160,9 @@ class Partitions:
         """Keep to the limits: other partitions leave first, then the oldest questions of the last one."""
         while len(self._held) > 1 and (len(self._held) > self._max_partitions or self._is_over_budget):
             self._held.popitem(last=False)
-        while self._held and self._is_over_budget:
-            await next(iter(self._held.values())).drop_oldest()
+        for last in self._held.values():
+            while len(last) and self._is_over_budget:
+                await last.drop_oldest()
 
     @property
     def _is_over_budget(self) -> bool:

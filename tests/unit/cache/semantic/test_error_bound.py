@@ -50,7 +50,7 @@ class World:
                 self.counts[number][not is_right] += 1
                 self.bound.learn(judged, is_right)
                 if self.bound.is_due:
-                    self.bound.update()
+                    self.bound.adopt(self.bound.begin_update()())
         return hits, wrong
 
 
@@ -96,7 +96,7 @@ def test_reported_wrong_hits_end_the_serving():
     assert judged.choice is not Choice.LEARN
     for _ in range(100):
         world.bound.learn(judged, is_right=False)
-    world.bound.update()
+    world.bound.adopt(world.bound.begin_update()())
     assert world.bound.judge(a_pair(0.99), 0.02).choice is Choice.LEARN
 
 

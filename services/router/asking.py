@@ -64,8 +64,6 @@ def _refuse_what_is_not_built(request: router_service_pb2.GenerateRequest) -> No
         "prompt.tools": bool(request.prompt.tools),
         "budget": request.HasField("budget"),
         "output.prompt_logprobs": request.output.HasField("prompt_logprobs"),
-        "cache.max_error_rate": request.cache.HasField("max_error_rate"),
-        "cache.mode SEMANTIC": request.cache.mode == common_pb2.CACHE_MODE_SEMANTIC,
         "compression.mode SELECTIVE": request.compression.mode == common_pb2.COMPRESSION_MODE_SELECTIVE,
         "compression.target_ratio": request.compression.HasField("target_ratio"),
         "route.min_quality": request.route.HasField("min_quality"),

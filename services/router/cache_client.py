@@ -63,6 +63,7 @@ class CacheClient:
             key=self._key(request, question, model),
             mode=request.cache.mode,
             max_age=request.cache.max_age if request.cache.HasField("max_age") else None,
+            max_error_rate=request.cache.max_error_rate if request.cache.HasField("max_error_rate") else None,
             single_flight=question.stores_answer and request.sampling.n <= 1,
         )
         call = current_call()

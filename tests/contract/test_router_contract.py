@@ -73,6 +73,14 @@ async def test_at_temperature_0_the_same_again_is_a_hit_with_the_same_text(mesh:
     assert second[-1].finished.timings.attempts == 0
 
 
+async def test_a_look_up_by_meaning_finds_what_was_asked_in_the_same_words(mesh: SmallMesh) -> None:
+    options = {"mode": common_pb2.CACHE_MODE_SEMANTIC, "max_error_rate": 0.01}
+    first = await events_of(mesh, sampling={"temperature": 0}, cache=options)
+    second = await events_of(mesh, sampling={"temperature": 0}, cache=options)
+    assert second[0].accepted.cache_status == common_pb2.CACHE_STATUS_HIT
+    assert text_of(second) == text_of(first)
+
+
 async def test_generate_once_is_the_same_answer_in_one_message(mesh: SmallMesh) -> None:
     request = pb.GenerateRequest(prompt={"text": "Hello there"}, sampling={"n": 2})
     reply = await mesh.stub.GenerateOnce(request, timeout=10)

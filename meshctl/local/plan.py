@@ -65,7 +65,7 @@ def services(plan: MeshPlan) -> tuple[ProcessPlan, ...]:
     """The services proper; they may start in any order, since each waits for those that it needs."""
     return (
         _service(plan, "console", _console_settings(plan)),
-        _service(plan, "cache", {"L2__URL": f"valkey://{LOOPBACK}:{plan.ports.valkey}/0"}),
+        _service(plan, "cache", _cache_settings(plan)),
         _service(plan, "compressor", {}),
         _service(plan, "inference", _inference_settings(plan), INFERENCE_START_TIMEOUT_S),
         _service(plan, "router", {}),
@@ -116,6 +116,13 @@ def _common_settings(plan: MeshPlan, name: str) -> dict[str, str]:
         "REGISTRY__FILE_PATH": str(plan.run_dir / "registry"),
         "REGISTRY__SNAPSHOT_DIR": str(plan.run_dir / "snapshots" / name),
         "TELEMETRY__OTLP_ENDPOINT": f"{LOOPBACK}:{plan.ports.otlp}",
+    }
+
+
+def _cache_settings(plan: MeshPlan) -> dict[str, str]:
+    return {
+        "L2__URL": f"valkey://{LOOPBACK}:{plan.ports.valkey}/0",
+        "L3__DIRECTORY": str(plan.run_dir / "cache"),
     }
 
 

@@ -109,7 +109,8 @@ class FarTier:
                 async with asyncio.timeout(_FLUSH_TIMEOUT_S):
                     await self._writes.flush()
             self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            # Bounded: a write that ends in the moment it is cancelled can swallow that, and wait for ever.
+            await asyncio.wait({self._running}, timeout=_FLUSH_TIMEOUT_S)
         await self._tier.close()
 
     async def _run(self) -> None:

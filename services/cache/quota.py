@@ -131,6 +131,7 @@ class TenantMemory:
         if memory is None:
             budget_bytes = min(self._budget_bytes, self._quota_of(place).max_bytes)
             memory = self._memories[place] = self._memory(budget_bytes)
+            self._size_bytes += memory.size_bytes
             self._partitions.append(place)
         return memory
 
@@ -144,7 +145,8 @@ class TenantMemory:
         if largest is None or largest.size_bytes < max(self._rival_bytes, grown.size_bytes) * _NEARLY:
             largest = self._look_up_largest()
         before_bytes = largest.size_bytes
-        largest.evict()
+        if not largest.give_back():
+            largest.evict()
         self._size_bytes += largest.size_bytes - before_bytes
 
     def _look_up_largest(self) -> MemoryTier:
@@ -160,6 +162,7 @@ class TenantMemory:
         memory.tidy()
         self._size_bytes += memory.size_bytes - before_bytes
         if memory.entry_count == 0:
+            self._size_bytes -= memory.size_bytes
             self._gone_eviction_count += memory.eviction_count
             del self._memories[place]
             if memory is self._largest:

@@ -77,7 +77,7 @@ class L3Settings:
     directory: Path | None = None
     """Made if it is absent, for its owner alone. Absent: no third tier."""
     budget_bytes: int = 100 * _GB
-    """Largest size of its file; beside it lie a few MB of journal."""
+    """Largest size of its file and journal."""
     min_free_bytes: int = 1 * _GB
     """What it leaves free on the disk for others, whatever its budget."""
     ttl_s: float = 86_400.0
@@ -99,7 +99,7 @@ class L3Settings:
     queue_bytes: int = 64 * _MIB
 
     def __post_init__(self) -> None:
-        require(self.budget_bytes >= 16 * _MIB, "l3.budget_bytes must be at least 16 MiB")
+        require(self.budget_bytes >= 10 * _MIB, "l3.budget_bytes must be at least 10 MiB")
         require(self.min_free_bytes >= 0, "l3.min_free_bytes must not be negative")
         for name in ("ttl_s", "timeout_s", "write_timeout_s", "max_lookups", "failure_limit", "first_rest_s"):
             require(getattr(self, name) > 0, f"l3.{name} must be over 0")

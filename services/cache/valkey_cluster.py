@@ -74,7 +74,8 @@ class Cluster:
     def __init__(self, settings: L2Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._seeds = (urlsplit(settings.url).netloc.rpartition("@")[2], *settings.more_nodes)
+        first = urlsplit(settings.url).netloc.rpartition("@")[2]
+        self._seeds = [ValkeyNode(settings, clock, address) for address in (first, *settings.more_nodes)]
         self._nodes: dict[str, ValkeyNode] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._slots: list[ValkeyNode | None] = [None] * _SLOT_COUNT
@@ -106,7 +107,7 @@ class Cluster:
                     await self._until_outdated(_REFRESH_S)
 
     async def close(self) -> None:
-        for node in self._nodes.values():
+        for node in (*self._nodes.values(), *self._seeds):
             await node.close()
 
     async def _until_outdated(self, longest_s: float) -> None:
@@ -120,16 +121,13 @@ class Cluster:
 
     async def _ask_for_slots(self) -> Mapping[str, list[range]] | None:
         """What the first server that answers says: address to slots. None where none answers."""
-        known = [address for address, node in self._nodes.items() if node.is_available]
-        for address in dict.fromkeys((*known, *self._seeds)):
-            asked = ValkeyNode(self._settings, self._clock, address)
+        known = [node for node in self._nodes.values() if node.is_available]
+        for node in (*known, *self._seeds):
             try:
-                rows = await asked.ask_past_breaker("CLUSTER SLOTS")
-                return _by_address(rows, asked_host=address.rpartition(":")[0])
+                rows = await node.ask_past_breaker("CLUSTER SLOTS")
+                return _by_address(rows, asked_host=node.address.rpartition(":")[0])
             except TierUnavailable:
                 continue
-            finally:
-                await asked.close()
         return None
 
     def _adopt(self, slots: Mapping[str, Iterable[range]], tasks: asyncio.TaskGroup) -> None:

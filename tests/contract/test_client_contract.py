@@ -24,7 +24,7 @@ async def test_events_are_typed_and_in_order(mesh: SmallMesh) -> None:
     async with MeshClient(mesh.router) as client:
         answer = client.generate("Hello there", temperature=0, max_tokens=32)
         events = [event async for event in answer]
-    assert isinstance(events[0], Accepted) and events[0].cache_status == "miss"
+    assert isinstance(events[0], Accepted) and events[0].cache_status == "lead"
     assert all(isinstance(event, Delta) for event in events[1:-1])
     finished = events[-1]
     assert isinstance(finished, Finished) and finished is answer.finished

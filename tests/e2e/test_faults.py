@@ -122,7 +122,7 @@ async def test_cache_compressor_and_consul_frozen_then_killed_under_load_fail_no
             os.kill(pid, signal.SIGKILL)
             await load.more(40)
     assert load.failures == []
-    assert common_pb2.CACHE_STATUS_MISS in load.statuses
+    assert common_pb2.CACHE_STATUS_LEAD in load.statuses
     assert load.statuses[-1] == common_pb2.CACHE_STATUS_UNAVAILABLE
 
 

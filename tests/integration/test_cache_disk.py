@@ -7,15 +7,19 @@ import sqlite3
 import subprocess
 
 import pytest
+import valkey.asyncio as valkey_client
 
 from mesh.cache.v1 import cache_service_pb2 as pb
 from meshkit.testing.clock import FakeClock
+from meshkit.testing.valkey import valkey_server
+from meshkit.valkey_binary import ValkeyUnavailable, valkey_binary
 from services.cache.disk.folder import FILE_NAME
 from services.cache.disk.tier import DiskTier
 from services.cache.settings import L3Settings
 from services.cache.tier import TierUnavailable
 from tests.support.cache_process import cache_process, commit, found_in, tier_stats
 from tests.support.cache_stores import an_entry
+from tests.support.real import missing
 
 PATIENCE_S = 20.0
 KILLS = 3
@@ -90,6 +94,30 @@ async def test_a_service_whose_folder_cannot_be_made_serves_without_it_and_says_
     async with cache_process(**settings(tmp_path / "file" / "l3")) as cache:
         await commit(cache.stub, "a")
         assert (await tier_stats(cache.stub, pb.CACHE_TIER_L3)).entry_count == -1
+
+
+async def test_what_a_flushed_server_lost_comes_back_from_the_disk_and_is_shared_again(tmp_path):
+    try:
+        valkey_binary()
+    except ValkeyUnavailable as problem:
+        missing(str(problem))
+    async with (
+        valkey_server() as server,
+        cache_process(**settings(tmp_path / "l3"), L2__URL=server.url, L2__TIMEOUT_S=0.5) as cache,
+    ):
+        async with asyncio.timeout(PATIENCE_S):
+            while (await tier_stats(cache.stub, pb.CACHE_TIER_L3)).entry_count < 1:
+                await commit(cache.stub, "a")
+                await asyncio.sleep(0.02)
+        async with valkey_client.Valkey.from_url(server.url) as client:
+            await client.flushall()
+        seen = set()
+        async with asyncio.timeout(PATIENCE_S):
+            while pb.CACHE_TIER_L2 not in seen:
+                seen.add(await found_in(cache.stub, "a"))
+                await asyncio.sleep(0.02)
+        assert pb.CACHE_TIER_L3 in seen
+        assert 0 not in seen
 
 
 @contextlib.contextmanager

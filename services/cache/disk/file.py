@@ -19,6 +19,8 @@ from services.cache.disk import schema
 from services.cache.disk.failures import Damaged
 from services.cache.disk.writing import Room, Writing
 
+_FEWEST_PAGES = 256
+"""Where a file that was moved aside leaves no more."""
 _log = get_logger(__name__)
 
 
@@ -78,7 +80,7 @@ def _opened(folder: Path, limits: Limits, lock: int) -> EntryFile:
 
 def _page_count(folder: Path, limits: Limits) -> int:
     left_bytes = limits.budget_bytes - schema.JOURNAL_BYTES - folders.aside_bytes(folder)
-    return max(left_bytes, schema.JOURNAL_BYTES) // schema.PAGE_BYTES
+    return max(left_bytes // schema.PAGE_BYTES, _FEWEST_PAGES)
 
 
 def _replace(folder: Path, reason: str) -> None:

@@ -37,9 +37,10 @@ from services.cache.semantic.minilm import MiniLm
 FALSE_HITS, UPPER_LIMIT, HIT_RATIO = "semantic_stream", "semantic_stream_upper_limit", "semantic_stream_hit_ratio"
 OUT_OF_SCOPE = "semantic_out_of_scope"
 PAWS, MSRP = "semantic_hard_negatives_paws", "semantic_hard_negatives_msrp"
+ATTACK = "semantic_hard_negatives_after_stream"
 QUORA, STATEMENTS = "semantic_quora", "semantic_quora_statements"
 EMBEDDING, LOOP_HELD = "embedding", "embedding_loop_held"
-CLAIMS = (FALSE_HITS, UPPER_LIMIT, HIT_RATIO, OUT_OF_SCOPE, PAWS, MSRP, QUORA, STATEMENTS, EMBEDDING, LOOP_HELD)
+CLAIMS = (FALSE_HITS, UPPER_LIMIT, HIT_RATIO, OUT_OF_SCOPE, PAWS, MSRP, ATTACK, QUORA, STATEMENTS, EMBEDDING, LOOP_HELD)
 
 SEEDS = (1, 2, 3)
 ACCEPTED = 0.01
@@ -47,6 +48,7 @@ ACCEPTED_ON_QUORA = 0.05
 PUBLISHED_SHARE = 0.425
 SMOKE_QUERIES = 200
 EMBEDDED_TEXTS = 512
+BATCH = 16
 
 
 def measure_semantic(options: Options) -> Iterable[Claim]:
@@ -68,6 +70,8 @@ def _streams(options: Options, data: Path, vectors: KnownVectors) -> Iterator[Cl
     for name, load in ((PAWS, paws), (MSRP, msrp)):
         if options.wants(name):
             yield _hard_negatives(name, _queries(options, load(data)), vectors)
+    if options.wants(ATTACK):
+        yield _attack(_queries(options, intents(data)), _queries(options, [*paws(data), *msrp(data)]), vectors)
     for name, load in ((QUORA, quora), (STATEMENTS, gptcache_statements)):
         if options.wants(name):
             yield _true_hits(name, _queries(options, load(data)), vectors)
@@ -114,6 +118,17 @@ def _hard_negatives(name: str, queries: Sequence[Query], vectors: KnownVectors) 
     return at_most(name, 100 * total.false_hit_rate, "% of hits", 1, told, low=100 * low, high=100 * high)
 
 
+def _attack(queries: Sequence[Query], look_alikes: Sequence[Query], vectors: KnownVectors) -> Claim:
+    """Look-alikes that come to a cache which has learnt, from other questions, to trust its nearest ones."""
+    total = Outcome()
+    for seed in SEEDS:
+        parts = (shuffled(queries, seed), shuffled(look_alikes, seed))
+        total.merge(_run(parts, ACCEPTED, seed, vectors)[1])
+    low, high = wilson(total.wrong_count, total.hit_count)
+    told = f"{total.wrong_count} of {total.hit_count} hits wrong, {total.lookup_count} look-ups; {total.told_deciders}"
+    return at_most(ATTACK, 100 * total.false_hit_rate, "% of hits", 1, told, low=100 * low, high=100 * high)
+
+
 def _true_hits(name: str, queries: Sequence[Query], vectors: KnownVectors) -> Claim:
     """Right hits against all that were there to be had: each question with the answer of an earlier one."""
     total, possible = Outcome(), 0
@@ -133,23 +148,28 @@ def _true_hits(name: str, queries: Sequence[Query], vectors: KnownVectors) -> Cl
 
 
 async def _embedding(count: int) -> list[Claim]:
-    """Many callers at a time, one thread; how long the event loop was held, against a loop with nothing beside it."""
-    texts = [f"how do i {verb} the {noun} number {n}" for n in range(count) for verb, noun in [("open", "account")]]
+    """What a text costs of one core, in full batches; and how long the event loop is held while many are embedded."""
+    texts = [f"how do i open a second account with the number {number}" for number in range(count)]
+    model = MiniLm()
+    model.embed(texts[:1])
+    started_s, wall_s = time.thread_time(), time.perf_counter()
+    for start in range(0, count, BATCH):
+        model.embed(texts[start : start + BATCH])
+    each_ms = (time.thread_time() - started_s) * 1000 / count
+    wall_ms = (time.perf_counter() - wall_s) * 1000 / count
     idle_s = await longest_hold_s(asyncio.sleep(0.5))
-    embedder = BatchedEmbedder(MiniLm(), window_s=0.002, max_batch=16, max_waiting=count)
+    embedder = BatchedEmbedder(model, window_s=0.002, max_batch=BATCH, max_waiting=count)
     running = asyncio.create_task(embedder.run())
     try:
-        await embedder.embed("warm")
-        started_at = time.perf_counter()
         held_s = await longest_hold_s(asyncio.gather(*map(embedder.embed, texts)))
-        each_ms = (time.perf_counter() - started_at) * 1000 / count
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+    told = f"processor time of one thread, batches of {BATCH}, texts of 12 tokens; by the clock {wall_ms:.1f} ms"
     return [
-        at_most(EMBEDDING, each_ms, "ms each", 5, f"{count} texts of about 12 tokens, batches of 16, one thread"),
+        at_most(EMBEDDING, each_ms, "ms each", 5, told),
         at_most(
-            LOOP_HELD, held_s * 1000, "ms", 1, f"longest hold of the event loop; beside nothing: {idle_s * 1000:.2f} ms"
+            LOOP_HELD, held_s * 1000, "ms", 1, f"longest hold of the event loop; beside nothing: {idle_s * 1000:.2f}"
         ),
     ]
 

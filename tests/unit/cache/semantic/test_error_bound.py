@@ -62,11 +62,11 @@ def test_without_evidence_nothing_is_served():
         assert judged.error_bound > 0.05
 
 
-@pytest.mark.parametrize("accepted", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize("accepted", [0.01, 0.05])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_share_of_wrong_hits_stays_within_what_is_accepted(seed, accepted):
-    hits, wrong = World(seed).stream(6_000, accepted)
-    assert hits > 500
+    hits, wrong = World(seed).stream(5_000, accepted)
+    assert hits > 300
     assert wrong <= accepted * hits + 2 * (accepted * hits) ** 0.5
 
 

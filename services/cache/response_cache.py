@@ -23,7 +23,7 @@ from services.cache.semantic.equivalence import AnswerText
 from services.cache.semantic.meaning import Served
 from services.cache.semantic.verdict import Verdict
 from services.cache.settings import EntrySettings, EpochSettings, SemanticSettings
-from services.cache.single_flight import FlightTicket, LeaseId, SingleFlight
+from services.cache.single_flight import FlightTicket, SingleFlight
 from services.cache.ticket import Ticket, ticket_from
 from services.cache.tiered import Absent, Found, TieredStore, TierReport
 
@@ -138,7 +138,7 @@ class ResponseCache:
             alike = await self._find_alike(caller, query, key)
             result, verdict = (alike.found, alike.verdict) if isinstance(alike, Served) else (result, alike)
         if isinstance(result, Absent) and query.shares_generation:
-            result = await self._join(caller, bytes(ticket), key, query)
+            result = await self._join(caller, bytes(ticket), query)
         return Looked(digest=bytes(ticket), result=result, verdict=verdict)
 
     async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
@@ -167,21 +167,13 @@ class ResponseCache:
             fetch=fetch,
         )
 
-    async def _join(self, caller: Caller, packed: bytes, key: bytes, query: Query) -> Found | FlightTicket:
-        """A new leader looks once more: the answer may have come between its look-up and its lease.
+    async def _join(self, caller: Caller, packed: bytes, query: Query) -> FlightTicket:
+        """An answer that came since the look-up is followed, for finished flights can be, for a moment.
 
         The flight's key has the tenant's number, so nobody follows an answer that was begun before an invalidation.
         """
-        place = flight_key(caller, packed)
         is_new_enough = query.max_age_s is None or query.max_age_s >= self._flights.linger_s
-        part = await self._flights.join(place, packed, follows_finished=is_new_enough)
-        if not part.leads:
-            return part
-        found = await self._store.lookup(key, max_age_s=query.max_age_s)
-        if isinstance(found, Absent):
-            return part
-        await self._flights.release(place, LeaseId.parse(part.lease_id))
-        return found
+        return await self._flights.join(flight_key(caller, packed), packed, follows_finished=is_new_enough)
 
     async def commit(self, caller: Caller, digest: bytes, answer: Answer) -> str:
         """Store an answer; return why it was not stored, empty where it was."""

@@ -185,22 +185,11 @@ async def test_a_request_that_is_not_repeatable_shares_nothing(cache):
     assert isinstance(looked.result, Absent) and looked.digest == NOT_STORABLE
 
 
-async def test_a_new_leader_whose_answer_has_just_come_gets_it_and_leaves_no_lease(cache):
-    """The answer is stored between the leader's look-up and its lease."""
-
-    class LateStore:
-        def __init__(self, store):
-            self.store, self.lookup_count = store, 0
-
-        async def lookup(self, key, *, max_age_s):
-            self.lookup_count += 1
-            if self.lookup_count == 1:
-                return Absent(reason="absent")
-            return await self.store.lookup(key, max_age_s=max_age_s)
-
-    await commit(cache, ANN)
-    cache._store = LateStore(cache._store)
-    assert isinstance((await sharing(cache)).result, Found)
+async def test_who_comes_between_an_answer_and_its_place_in_the_tiers_follows_and_does_not_generate(cache):
+    leader = await sharing(cache)
+    await cache._flights.finish(flight_key(ANN, leader.digest), LeaseId.parse(leader.result.lease_id), b"end")
+    late = await sharing(cache, BOB)
+    assert isinstance(late.result, FlightTicket) and not late.result.leads
 
 
 async def test_who_wants_an_answer_newer_than_a_finished_flight_leads(cache):

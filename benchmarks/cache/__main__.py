@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import report
-from benchmarks.cache import disk_speed, exact_hit, million, overall, semantic, tenants, zipf
+from benchmarks.cache import disk_speed, exact_hit, million, overall, semantic, single_flight, tenants, zipf
 from benchmarks.report import Claim, Options
 
 CLAIMS = (
@@ -16,6 +16,7 @@ CLAIMS = (
     disk_speed.CLAIM,
     tenants.CLAIM,
     *semantic.CLAIMS,
+    *single_flight.CLAIMS,
 )
 
 
@@ -35,6 +36,8 @@ def measure(options: Options) -> Iterator[Claim]:
     if options.wants(tenants.CLAIM):
         yield tenants.cross_tenant_hits(options)
     yield from semantic.measure_semantic(options)
+    if any(map(options.wants, single_flight.CLAIMS)):
+        yield from single_flight.single_flight(options)
 
 
 if __name__ == "__main__":

@@ -146,8 +146,8 @@ async def abandon_many(
     streams = [stub.Generate(endless(f"stream {number}"), timeout=300) for number in range(STREAM_COUNT)]
     for stream in streams:
         assert (await stream.read()).WhichOneof("event") == "accepted"
-    busy = await load_of(engine)
-    assert busy.waiting_count > 0 and busy.kv_used_tokens > 0
+    # The engine tells its load after each step, so what it has just taken may not be in it yet.
+    await eventually(lambda: is_overfull(engine), 10)
     for stream in streams:
         stream.cancel()
     await eventually(lambda: is_idle(engine), 10)
@@ -195,6 +195,12 @@ async def is_answered(stub: router_service_pb2_grpc.RouterServiceAsyncStub) -> b
 
 async def load_of(engine: inference_service_pb2_grpc.InferenceServiceAsyncStub) -> inference_service_pb2.Load:
     return (await engine.GetLoad(inference_service_pb2.GetLoadRequest(), timeout=5)).load
+
+
+async def is_overfull(engine: inference_service_pb2_grpc.InferenceServiceAsyncStub) -> bool:
+    """Whether sequences run and others wait."""
+    load = await load_of(engine)
+    return load.waiting_count > 0 and load.kv_used_tokens > 0
 
 
 async def is_idle(engine: inference_service_pb2_grpc.InferenceServiceAsyncStub) -> bool:

@@ -122,6 +122,7 @@ def _cache_client(settings: RouterSettings, chassis: Chassis) -> CacheClient:
         lookup_timeout_s=settings.cache.lookup_timeout_s,
         commit_timeout_s=settings.cache.commit_timeout_s,
         compressor=chassis.registry.watch("mesh-compressor"),
+        clock=chassis.clock,
     )
 
 

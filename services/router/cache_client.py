@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from mesh.cache.v1 import cache_service_pb2, cache_service_pb2_grpc
 from mesh.router.v1 import router_service_pb2
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
+from meshkit.clock import Clock
 from meshkit.coalescing import Piece
 from meshkit.errors import BackendDown, DeadlineExceeded
 from meshkit.incoming import current_call
@@ -32,7 +34,17 @@ from services.router.telling import (
     usage_of,
 )
 
+KNOWN_FOR_S = 0.5
+"""A finished flight can be followed for longer than that."""
 _INSTANCE_FAULTS = (BackendDown, DeadlineExceeded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KnownFlight:
+    """An answer that is being made, as a look-up said."""
+
+    found: Found
+    until: float
 
 
 class CacheClient:
@@ -47,6 +59,7 @@ class CacheClient:
         lookup_timeout_s: float,
         commit_timeout_s: float,
         compressor: InstanceSet,
+        clock: Clock,
     ) -> None:
         self._picker = picker
         self._channels = channels
@@ -54,10 +67,15 @@ class CacheClient:
         self._lookup_timeout_s = lookup_timeout_s
         self._commit_timeout_s = commit_timeout_s
         self._compressor = compressor
+        self._clock = clock
         self._looking: Together[tuple[str, str, bytes], Found] = Together()
+        self._known_flights: dict[tuple[str, str, bytes], _KnownFlight] = {}
 
     async def look_up(self, question: Question, model: Model) -> Found:
-        """Equal requests of one caller that come at once are looked up once; only one of them can get a lead."""
+        """Equal requests of one caller that come at once are looked up once; only one of them can get a lead.
+
+        Who follows is known for a moment, so that a crowd does not ask a cache that the crowd itself keeps busy.
+        """
         request = cast(router_service_pb2.GenerateRequest, question.payload)
         message = cache_service_pb2.LookupRequest(
             key=self._key(request, question, model),
@@ -68,8 +86,15 @@ class CacheClient:
         )
         call = current_call()
         key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
+        self._known_flights = {
+            known: one for known, one in self._known_flights.items() if one.until > self._clock.now()
+        }
+        if (flight := self._known_flights.get(key)) is not None:
+            return flight.found
         while True:
             found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))
+            if found.follow is not None:
+                self._known_flights[key] = _KnownFlight(found=found, until=self._clock.now() + KNOWN_FOR_S)
             if is_own or found.lead is None:
                 return found
 

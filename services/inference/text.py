@@ -62,7 +62,7 @@ class TextModel:
             turns = (Turn(role="user", content=prompt.text),)
         if self._template is None:
             return self._encode_plain(join_turns(turns))
-        return self._tokenizer.encode(self._template.render(turns), add_special_tokens=False).ids
+        return self._ids(self._template.render(turns), add_special_tokens=False)
 
     def token_floor(self, texts: Sequence[str], enough: int) -> int:
         """A lower bound of the tokens of these texts, counted no further than `enough`; much cheaper than `encode`.
@@ -88,8 +88,13 @@ class TextModel:
         """Text of these ids, special tokens included."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        # Only the batch form can leave out offsets, which nobody reads: 40 % less time for a long prompt.
+        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        return ids
+
     def _encode_plain(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=True).ids
+        ids = self._ids(text, add_special_tokens=True)
         if self._bos_token_id is not None and ids[:1] != [self._bos_token_id]:
             ids.insert(0, self._bos_token_id)
         return ids

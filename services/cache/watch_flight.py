@@ -6,11 +6,12 @@ take over; the store lets one of them win.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from meshkit.clock import Clock
+from meshkit.shared_log import SharedLog
 from services.cache.flight import FlightStore, Lease, Phase
 from services.cache.tier import TierUnavailable
 
@@ -49,58 +50,40 @@ class FlightWatch:
         self._flight = flight
         self._clock = clock
         self._poll_s = poll_s
-        self._events: list[bytes] = []
-        self._final: bytes | None = None
-        self._takeover: Lease | None = None
-        self._is_gone = False
-        self._changed = asyncio.Event()
+        self._log: SharedLog[Event | Final | Takeover] = SharedLog()
 
     async def run(self, *, patience_s: float) -> None:
         """Read until the answer is whole or the flight gone; a store may be away for `patience_s`."""
+        failure: Exception | None = FlightGone()
         last_read_at = self._clock.now()
         try:
-            while self._final is None and not self._is_gone:
-                try:
-                    await self._read()
+            while self._clock.now() - last_read_at <= patience_s:
+                with contextlib.suppress(TierUnavailable):
+                    if await self._read_to_end():
+                        failure = None
+                        return
                     last_read_at = self._clock.now()
-                except TierUnavailable:
-                    self._is_gone = self._clock.now() - last_read_at > patience_s
                 await self._clock.sleep(self._poll_s)
+        except FlightGone:
+            return
         finally:
-            self._is_gone = self._final is None
-            self._tell()
+            self._log.end(failure)
 
-    async def follow(self, from_event: int) -> AsyncGenerator[Event | Final | Takeover, None]:
+    def follow(self, from_event: int) -> AsyncGenerator[Event | Final | Takeover, None]:
         """What is there from this event on, then what comes; ends with Final or Takeover. Raises FlightGone."""
-        position = from_event
-        while True:
-            changed = self._changed
-            while position < len(self._events):
-                yield Event(payload=self._events[position])
-                position += 1
-            if self._final is not None:
-                yield Final(payload=self._final)
-                return
-            if self._is_gone:
-                raise FlightGone
-            if self._takeover is not None:
-                lease, self._takeover = self._takeover, None
-                yield Takeover(lease=lease)
-                return
-            await changed.wait()
+        return self._log.read(from_event)
 
-    async def _read(self) -> None:
-        page = await self._store.read(self._key, self._flight, len(self._events))
-        self._events += page.events
+    async def _read_to_end(self) -> bool:
+        """Read what is new; whether the answer is whole. Raises FlightGone."""
+        page = await self._store.read(self._key, self._flight, len(self._log))
+        if page.phase is Phase.GONE:
+            raise FlightGone
+        if page.events:
+            self._log.extend(Event(payload=payload) for payload in page.events)
         if page.phase is Phase.FINISHED:
-            self._final = page.final
-        elif page.phase is Phase.GONE:
-            self._is_gone = True
+            self._log.extend([Final(payload=page.final)])
         elif page.phase is Phase.VACANT:
-            self._takeover = await self._store.take_over(self._key, Lease(flight=self._flight, term=page.term))
-        if page.events or page.phase is not Phase.LED:
-            self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+            lease = await self._store.take_over(self._key, Lease(flight=self._flight, term=page.term))
+            if lease is not None:
+                self._log.offer(Takeover(lease=lease))
+        return page.phase is Phase.FINISHED

@@ -14,12 +14,12 @@ from meshkit.clock import Clock
 from meshkit.coalescing import Piece
 from meshkit.errors import MeshError
 from services.router.attempts import Attempts, Job, SourcedEvent
+from services.router.following import Following
 from services.router.observer import Observer
-from services.router.ports import Cache, EngineFinished, EngineStarted, Found, Landed, Lease, Takeover
+from services.router.ports import Cache, EngineFinished, EngineStarted, Found, Landed, Lease
 from services.router.publication import Publication
 from services.router.resuming import SentAnswer, resumed
 
-_FOLLOW_ATTEMPTS = 2
 Prepare = Callable[[], Awaitable[None]]
 
 
@@ -27,19 +27,18 @@ class Flights:
     """Gives each job its source of events. `cache` None: always its own engine."""
 
     def __init__(self, *, cache: Cache | None, attempts: Attempts, observer: Observer, clock: Clock) -> None:
-        self._cache = cache
+        self._following = Following(cache) if cache else None
         self._attempts = attempts
         self._observer = observer
         self._clock = clock
 
     def events(self, job: Job, found: Found | None, prepare: Prepare) -> AsyncGenerator[SourcedEvent, None]:
         """What the relay reads. `prepare` is awaited before a follower generates after all."""
-        if self._cache is None or found is None:
-            return self._attempts.events(job)
-        if found.lead is not None:
-            return self._led(self._cache, job, found.lead, 0, self._attempts.events(job))
-        if found.follow is not None:
-            return self._followed(self._cache, job, found.follow, prepare)
+        if self._following is not None and found is not None:
+            if found.lead is not None:
+                return self._led(self._following.cache, job, found.lead, 0, self._attempts.events(job))
+            if found.follow is not None:
+                return self._followed(self._following, job, found.follow, prepare)
         return self._attempts.events(job)
 
     async def _led(
@@ -54,11 +53,11 @@ class Flights:
                 yield holder, event
 
     async def _followed(
-        self, cache: Cache, job: Job, lease: Lease, prepare: Prepare
+        self, following: Following, job: Job, lease: Lease, prepare: Prepare
     ) -> AsyncGenerator[SourcedEvent, None]:
         job.is_following = True
         yield "", EngineStarted(prompt_tokens=0, revision=",".join(job.model.revisions))
-        follower = _Follower(cache, lease, self._observer)
+        follower = _Follower(following, lease, self._observer)
         async with contextlib.aclosing(follower.pieces()) as pieces:
             async for piece in pieces:
                 yield "", piece
@@ -70,7 +69,7 @@ class Flights:
         await prepare()
         source = resumed(self._attempts.events(job), follower.sent)
         if follower.new_lease is not None:
-            source = self._led(cache, job, follower.new_lease, follower.received_count, source)
+            source = self._led(following.cache, job, follower.new_lease, follower.received_count, source)
         async with contextlib.aclosing(source):
             async for sourced in source:
                 yield sourced
@@ -79,30 +78,27 @@ class Flights:
 class _Follower:
     """One request's reading of another's answer, and how that ended: landed, with the lead, or with neither."""
 
-    def __init__(self, cache: Cache, lease: Lease, observer: Observer) -> None:
+    def __init__(self, following: Following, lease: Lease, observer: Observer) -> None:
         self.sent = SentAnswer()
         self.received_count = 0
         self.landed: Landed | None = None
         self.new_lease: Lease | None = None
-        self._cache = cache
+        self._following = following
         self._lease = lease
         self._observer = observer
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """The answer's pieces. A reading that fails is tried once more from where it was, perhaps elsewhere."""
-        for attempts_left in reversed(range(_FOLLOW_ATTEMPTS)):
-            try:
-                async with self._cache.follow(self._lease, self.received_count) as events:
-                    async for event in events:
-                        if isinstance(event, Piece):
-                            self.received_count += 1
-                            self.sent.add(event)
-                            yield event
-                        elif isinstance(event, Landed):
-                            self.landed = event
-                        elif isinstance(event, Takeover):
-                            self.new_lease = event.lease
-                return
-            except MeshError as error:
-                if not attempts_left:
-                    self._observer.passed_over("cache", error.reason)
+        """The answer's pieces."""
+        try:
+            async with contextlib.aclosing(self._following.events(self._lease)) as events:
+                async for event in events:
+                    if isinstance(event, Piece):
+                        self.received_count += 1
+                        self.sent.add(event)
+                        yield event
+                    elif isinstance(event, Landed):
+                        self.landed = event
+                    else:
+                        self.new_lease = event.lease
+        except MeshError as error:
+            self._observer.passed_over("cache", error.reason)

@@ -81,6 +81,8 @@ class CacheServicer(CacheServiceServicer):
             _note_miss(response, "unreadable")
             return response
         note_hit(response.hit, looked.verdict)
+        if looked.regeneration is not None:
+            response.regenerate.CopyFrom(self._lead(looked.regeneration))
         set_attributes({names.CACHE_STATUS: "hit", names.CACHE_TIER: looked.result.tier.name})
         return response
 
@@ -229,6 +231,7 @@ def _query(request: pb.LookupRequest) -> Query:
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
         max_error_rate=request.max_error_rate if request.HasField("max_error_rate") else None,
         shares_generation=request.single_flight,
+        regenerates_stale=request.regenerates_stale,
     )
 
 

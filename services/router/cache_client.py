@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -71,7 +72,7 @@ class CacheClient:
         self._looking: Together[tuple[str, str, bytes], Found] = Together()
         self._known_flights: dict[tuple[str, str, bytes], _KnownFlight] = {}
 
-    async def look_up(self, question: Question, model: Model) -> Found:
+    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
         """Equal requests of one caller that come at once are looked up once; only one of them can get a lead.
 
         Who follows is known for a moment, so that a crowd does not ask a cache that the crowd itself keeps busy.
@@ -83,6 +84,7 @@ class CacheClient:
             max_age=request.cache.max_age if request.cache.HasField("max_age") else None,
             max_error_rate=request.cache.max_error_rate if request.cache.HasField("max_error_rate") else None,
             single_flight=question.stores_answer and request.sampling.n <= 1,
+            regenerates_stale=regenerates and question.stores_answer and request.sampling.n <= 1,
         )
         call = current_call()
         key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
@@ -95,19 +97,24 @@ class CacheClient:
             found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))
             if found.follow is not None:
                 self._known_flights[key] = _KnownFlight(found=found, until=self._clock.now() + KNOWN_FOR_S)
-            if is_own or found.lead is None:
+            if is_own:
                 return found
+            if found.lead is None:
+                return dataclasses.replace(found, regenerate=None)
 
     async def _look_up(self, message: cache_service_pb2.LookupRequest) -> Found:
         instance = pick_rested(self._picker)
         reply = await self._ask(instance, "Lookup", message, self._lookup_timeout_s)
         # A finish reason that this version does not know makes the entry unreadable here: a miss.
         if reply.WhichOneof("result") == "hit" and reply.hit.answer.finish_reason in FINISH_REASON_OF_CODE:
-            return Found(digest=reply.digest, answer=_answer_of(reply.hit.answer))
+            return Found(
+                digest=reply.digest,
+                answer=_answer_of(reply.hit.answer),
+                is_stale=reply.hit.stale,
+                regenerate=_lease(reply, "regenerate", instance),
+            )
         return Found(
-            digest=reply.digest,
-            lead=Lease(id=reply.lead.lease_id, holder=instance.id) if reply.HasField("lead") else None,
-            follow=Lease(id=reply.follow.lease_id, holder=instance.id) if reply.HasField("follow") else None,
+            digest=reply.digest, lead=_lease(reply, "lead", instance), follow=_lease(reply, "follow", instance)
         )
 
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
@@ -179,6 +186,10 @@ class CacheClient:
     def _compressor_version(self) -> str:
         """What the registered compressors say; while a rollout mixes versions, answers are kept apart from both."""
         return ",".join(sorted({i.metadata.get("compressor_version", "") for i in self._compressor.current}))
+
+
+def _lease(reply: cache_service_pb2.LookupResponse, field: str, giver: Instance) -> Lease | None:
+    return Lease(id=getattr(reply, field).lease_id, holder=giver.id) if reply.HasField(field) else None
 
 
 def _answer_of(stored: cache_service_pb2.StoredAnswer) -> Answer:

@@ -36,6 +36,10 @@ class Found:
     """This request generates for all who ask the same."""
     follow: Lease | None = None
     """Another request generates this answer now."""
+    is_stale: bool = False
+    """The answer's time is over, and it may still be given."""
+    regenerate: Lease | None = None
+    """With a stale answer: this request makes it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +95,8 @@ EngineEvent = EngineStarted | Piece | EngineFinished
 class Cache(Protocol):
     """The response cache."""
 
-    async def look_up(self, question: Question, model: Model) -> Found:
-        """Raises a MeshError where the cache can't say."""
+    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+        """Raises a MeshError where the cache can't say. `regenerates`: a stale answer can be made anew here."""
         ...
 
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:

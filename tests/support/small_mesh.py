@@ -14,7 +14,7 @@ from meshkit.settings import ServerSettings
 from meshkit.testing import FakeRegistry, running_server
 from services.cache.app import CacheService
 from services.cache.app import build as build_cache
-from services.cache.settings import CacheSettings, L2Settings
+from services.cache.settings import CacheSettings, EntrySettings, L2Settings
 from services.inference.app import InferenceService
 from services.inference.app import build as build_inference
 from services.inference.settings import EngineSettings, InferenceSettings, ModelSettings
@@ -44,10 +44,10 @@ class SmallMesh:
 
 
 @contextlib.asynccontextmanager
-async def small_mesh(*, tokens_per_s: float = 0.0) -> AsyncIterator[SmallMesh]:
+async def small_mesh(*, tokens_per_s: float = 0.0, stale_s: float = 0.0) -> AsyncIterator[SmallMesh]:
     """A mesh for a block. `tokens_per_s`: pace of the echo engine, whose tokens are bytes; 0: at once."""
     registry = FakeRegistry()
-    cache = CacheSettings(server=ANY_PORT, l2=L2Settings(url=""))
+    cache = CacheSettings(server=ANY_PORT, l2=L2Settings(url=""), entry=EntrySettings(stale_s=stale_s))
     inference = InferenceSettings(
         server=ANY_PORT,
         model=ModelSettings(name="tiny"),

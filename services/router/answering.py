@@ -171,15 +171,18 @@ class Answering:
         async def compress() -> None:
             job.compressed = await self._compress(job.question, job.model, timings)
 
+        job.placement = found.placement if found is not None else None
         source = self._flights.events(job, found, compress)
         relay = Relay(source, clock=self._clock, flush_interval_s=self._flush_interval_s)
         pump = asyncio.create_task(relay.pump())
         running.attach(pump)
         commit = None
         try:
-            accepted = self._accepted(job, await relay.taken(), status)
+            taken = await relay.taken()
+            accepted = self._accepted(job, taken, status)
             self._observer.accepted(accepted)
             yield accepted
+            self._commits.note_prefix(job.placement, taken.blocks)
             async for event in relay.events():
                 if timings.first_token_s is None and isinstance(event, Piece):
                     timings.first_token_s = self._since_arrival(job.question)

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from meshkit.errors import MeshError
 from services.router.events import Answer
 from services.router.observer import Observer
-from services.router.ports import Cache, Lease
+from services.router.ports import Cache, Lease, Placement, PromptBlocks
 from services.router.publication import Publication
 
 _MAX_UNDER_WAY = 256
@@ -44,6 +44,11 @@ class Commits:
         if self._cache is not None and len(self._under_way) < _MAX_UNDER_WAY:
             self._begin(self._give_back(self._cache, lease))
 
+    def note_prefix(self, placement: Placement | None, blocks: PromptBlocks | None) -> None:
+        """Begin to tell the cache what a prompt is made of, where it asked and an engine said so."""
+        if self._cache is not None and placement and blocks and len(self._under_way) < _MAX_UNDER_WAY:
+            self._begin(self._note_prefix(self._cache, placement.marks, blocks))
+
     async def settle(self, commit: asyncio.Task[None]) -> None:
         """Wait a moment for a commit, so that the same question asked next finds its answer."""
         await asyncio.wait({commit}, timeout=self._grace_s)
@@ -73,6 +78,10 @@ class Commits:
     async def _give_back(self, cache: Cache, lease: Lease) -> None:
         with contextlib.suppress(MeshError):
             await cache.abandon(lease)
+
+    async def _note_prefix(self, cache: Cache, marks: bytes, blocks: PromptBlocks) -> None:
+        with contextlib.suppress(MeshError):
+            await cache.note_prefix(marks, blocks)
 
     async def _abandon(self, publication: Publication) -> None:
         """A lease that can't be given back ends by itself."""

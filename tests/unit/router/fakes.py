@@ -32,6 +32,8 @@ from services.router.ports import (
     Found,
     Landed,
     Lease,
+    Placement,
+    PromptBlocks,
     Takeover,
 )
 from services.router.pricing import Price
@@ -77,12 +79,21 @@ class FakeEngine:
     asked: list[str] = field(default_factory=list)
     payloads: list[object] = field(default_factory=list)
     open_count: int = 0
+    blocks_wanted: list[bool] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def generate(
-        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+        self,
+        instance: Instance,
+        question: Question,
+        compressed: Compressed | None,
+        request_id: str,
+        timeout_s: float,
+        *,
+        wants_blocks: bool = False,
     ) -> AsyncIterator[AsyncIterator[EngineEvent]]:
         self.asked.append(instance.id)
+        self.blocks_wanted.append(wants_blocks)
         self.payloads.append(compressed.payload if compressed else question.payload)
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         self.open_count += 1
@@ -157,6 +168,8 @@ class FakeCache:
     is_stale: bool = False
     """Every answer's time is over, until it is committed again."""
     given_back: list[str] = field(default_factory=list)
+    placement: Placement | None = None
+    noted: list[tuple[bytes, PromptBlocks]] = field(default_factory=list)
 
     async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
         self._check()
@@ -165,7 +178,7 @@ class FakeCache:
         if answer is not None and self.is_stale:
             return Found(digest=digest, answer=answer, is_stale=True, regenerate=self._claim(digest, regenerates))
         if answer is not None or not self.shares_generation:
-            return Found(digest=digest, answer=answer)
+            return Found(digest=digest, answer=answer, placement=None if answer else self.placement)
         name = digest.decode()
         if name in self.flights:
             return Found(digest=digest, follow=Lease(id=name))
@@ -194,6 +207,10 @@ class FakeCache:
     async def abandon(self, lease: Lease) -> None:
         self.given_back.append(lease.id)
         self._led(lease).vacate()
+
+    async def note_prefix(self, marks: bytes, blocks: PromptBlocks) -> None:
+        self._check()
+        self.noted.append((marks, blocks))
 
     @contextlib.asynccontextmanager
     async def follow(self, lease: Lease, first: int) -> AsyncIterator[AsyncIterator[FollowEvent]]:

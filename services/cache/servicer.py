@@ -194,6 +194,7 @@ class CacheServicer(CacheServiceServicer):
         response.prefix.marks, response.prefix.is_noted = hint.marks, hint.is_noted
         for holder in hint.holders:
             response.prefix.holders.add(instance=holder.instance_id, resident_tokens=holder.resident_tokens)
+        set_attributes({names.RESIDENT_TOKENS: hint.holders[0].resident_tokens if hint.holders else 0})
 
     def _note_ticket(self, response: pb.LookupResponse, ticket: FlightTicket) -> None:
         if ticket.leads:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,20 +27,20 @@ MAX_TOKENS = 40
 CALLERS = 30
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def metrics_port() -> int:
     return free_ports().router
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, metrics_port: int) -> Iterator[LocalMesh]:
+@pytest.fixture
+def mesh(tmp_path: Path, tiny_model: Path, metrics_port: int) -> Iterator[LocalMesh]:
     environment = {
         "MESH_INFERENCE_SERVER__METRICS_PORT": str(metrics_port),
         "MESH_INFERENCE_ENGINE__KIND": "echo",
         "MESH_INFERENCE_ENGINE__ECHO_TOKENS_PER_S": str(TOKENS_PER_S),
         "MESH_CACHE_ENTRY__STALE_S": "300",
     }
-    mesh = LocalMesh(tmp_path_factory.mktemp("stale") / "run", str(tiny_model), environment=environment)
+    mesh = LocalMesh(tmp_path / "run", str(tiny_model), environment=environment)
     mesh.up("--prompt", "")
     yield mesh
     mesh.down()
@@ -78,3 +80,15 @@ async def test_a_stale_answer_over_three_routers_is_given_at_once_and_generated_
             while (await ask(mesh.router))[0][0].accepted.stale:
                 pass
     assert await generation_count(metrics_port) - before == 1
+
+
+async def test_while_no_engine_answers_the_stale_answer_stays(mesh: LocalMesh) -> None:
+    first, _ = await ask(mesh.router)
+    os.kill(mesh.pid_of("inference"), signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await ask(mesh.router))[0][0].accepted.stale:
+            pass
+    for _ in range(10):
+        events, _ = await ask(mesh.router)
+        assert events[0].accepted.cache_status == common_pb2.CACHE_STATUS_HIT
+        assert [event.delta.text for event in events] == [event.delta.text for event in first]

@@ -97,11 +97,13 @@ class MeshClient:
         seed: int | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        paced_replay: bool = False,
         timeout_s: float | None = None,
         request: router_service_pb2.GenerateRequest | None = None,
     ) -> Generation:
         """Ask. `prompt` is text or (role, content) turns; `request` sets everything else that the contract has.
 
+        `paced_replay`: an answer that the cache has comes as slowly as it was generated, instead of at once.
         Iterate over the result for events, or await its `text()`.
         """
         message = router_service_pb2.GenerateRequest()
@@ -119,6 +121,8 @@ class MeshClient:
         if max_tokens is not None:
             message.stopping.max_tokens = max_tokens
         message.stopping.stop.extend(stop)
+        if paced_replay:
+            message.cache.replay = router_service_pb2.REPLAY_PACED
         call = OpenCall()
         return Generation(self._events(message, self._timeout_s if timeout_s is None else timeout_s, call), call)
 

@@ -20,7 +20,9 @@ class Accepted:
     instance: str
     revision: str
     cache_status: str
-    """hit, miss, bypass or unavailable."""
+    """hit, miss, lead, follow, bypass or unavailable."""
+    is_stale: bool = False
+    """A hit whose time to live is over; it is generated anew in the background where there is room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ def _accepted(message: router_service_pb2.Accepted) -> Accepted:
         instance=message.instance,
         revision=message.revision,
         cache_status=_name(common_pb2.CacheStatus.Name(message.cache_status), "CACHE_STATUS_"),
+        is_stale=message.stale,
     )
 
 

@@ -52,7 +52,7 @@ def _notable(accepted: Accepted | None, finished: Finished) -> list[str]:
     """What is worth a word only when it happened."""
     notes = []
     if accepted and accepted.cache_status == "hit":
-        notes.append("cache hit")
+        notes.append("stale cache hit" if accepted.is_stale else "cache hit")
     if finished.usage.compressed_from_tokens > finished.usage.prompt_tokens:
         notes.append(f"compressed from {finished.usage.compressed_from_tokens}")
     if finished.finish_reason != "stop":

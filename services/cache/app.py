@@ -24,6 +24,10 @@ from services.cache.lifetime import Lifetimes, TierLifetime
 from services.cache.memory_flights import MemoryFlights
 from services.cache.memory_tier import MemoryTier
 from services.cache.metrics import TierCollector
+from services.cache.prefixes.kv_watch import KvWatch
+from services.cache.prefixes.placement import Placement
+from services.cache.prefixes.prefix_index import PrefixIndex
+from services.cache.prefixes.resident import ResidentBlocks
 from services.cache.quota import Quotas, TenantMemory
 from services.cache.response_cache import ResponseCache
 from services.cache.semantic.build import build_meaning
@@ -57,6 +61,7 @@ class CacheService(Service):
         far_tiers: Sequence[FarTier],
         sizes: TierCollector,
         meaning: MeaningLookup | None,
+        kv_watch: KvWatch | None,
     ) -> None:
         self._servicer = servicer
         self._epochs = epochs
@@ -64,6 +69,7 @@ class CacheService(Service):
         self._far_tiers = far_tiers
         self._sizes = sizes
         self._meaning = meaning
+        self._kv_watch = kv_watch
         self._beside: list[asyncio.Task[None]] = []
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -77,6 +83,8 @@ class CacheService(Service):
         beside = [self._epochs.run(), self._flights.watch(), self._sizes.watch()]
         if self._meaning is not None:
             beside.append(self._meaning.run())
+        if self._kv_watch is not None:
+            beside.append(self._kv_watch.run())
         self._beside = [asyncio.create_task(work) for work in beside]
         return {"tiers": ",".join([TierName.L1.name, *(tier.level.name.name for tier in self._far_tiers)])}
 
@@ -139,14 +147,24 @@ def build(settings: CacheSettings, chassis: Chassis) -> Service:
     )
     sizes = TierCollector(store, chassis.clock)
     chassis.metrics_registry.register(sizes)
+    resident = ResidentBlocks(max_blocks=settings.prefix.max_blocks)
     servicer = CacheServicer(
         cache,
         flights,
         invalidations=Invalidations(store, epochs, Audit(), chassis.clock),
         transfer=Transfer(store, epochs, limits=settings.entry, clock=chassis.clock),
+        placement=Placement(PrefixIndex(budget_bytes=settings.prefix.budget_bytes), resident)
+        if settings.prefix.enabled
+        else None,
         started_at=chassis.clock.wall(),
     )
-    return CacheService(servicer, epochs, flights, far_tiers, sizes, meaning)
+    kv_watch = _kv_watch(chassis, resident) if settings.prefix.enabled else None
+    return CacheService(servicer, epochs, flights, far_tiers, sizes, meaning, kv_watch)
+
+
+def _kv_watch(chassis: Chassis, resident: ResidentBlocks) -> KvWatch:
+    instances = chassis.registry.watch("mesh-inference")
+    return KvWatch(instances=instances, channels=chassis.channels, resident=resident, clock=chassis.clock)
 
 
 def _epochs(settings: CacheSettings, clock: Clock) -> EpochKeeper:

@@ -84,6 +84,10 @@ class FlightStore(Protocol):
         """Lead a new flight, or follow the one there is. `follows_finished` False: a finished one is replaced."""
         ...
 
+    async def claim(self, key: bytes) -> Lease | None:
+        """Lead a new flight; None where there is one that `join` would follow, which does not hear of this."""
+        ...
+
     async def append(self, key: bytes, lease: Lease, first: int, events: tuple[bytes, ...]) -> bool:
         """Renew the lease and make these the log's events from number `first` on; whether anybody follows.
 

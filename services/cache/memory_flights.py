@@ -44,10 +44,15 @@ class MemoryFlights:
         if flight is not None and self._can_be_followed(flight, now, follows_finished):
             flight.is_followed = True
             return Joined(lease=Lease(flight=flight.name, term=flight.term), leads=False)
-        self._forget(key)
-        flight = _Flight(name=new_flight(), until=now + self._times.ttl_s, forgotten_at=now + self._times.keep_s)
-        self._flights[key] = flight
-        return Joined(lease=Lease(flight=flight.name, term=flight.term), leads=True)
+        return Joined(lease=self._begin(key, now), leads=True)
+
+    async def claim(self, key: bytes) -> Lease | None:
+        now = self._clock.now()
+        self._forget_old(now)
+        flight = self._flights.get(key)
+        if flight is not None and self._can_be_followed(flight, now, follows_finished=True):
+            return None
+        return self._begin(key, now)
 
     async def append(self, key: bytes, lease: Lease, first: int, events: tuple[bytes, ...]) -> bool:
         flight = self._led(key, lease)
@@ -96,6 +101,12 @@ class MemoryFlights:
         if there.final is not None:
             phase = Phase.FINISHED
         return Page(phase=phase, term=there.term, events=tuple(there.events[from_event:]), final=there.final or b"")
+
+    def _begin(self, key: bytes, now: float) -> Lease:
+        self._forget(key)
+        flight = _Flight(name=new_flight(), until=now + self._times.ttl_s, forgotten_at=now + self._times.keep_s)
+        self._flights[key] = flight
+        return Lease(flight=flight.name, term=flight.term)
 
     def _can_be_followed(self, flight: _Flight, now: float, follows_finished: bool) -> bool:
         if flight.final is not None:

@@ -71,6 +71,8 @@ class Query:
     """Share of wrong ones among hits by meaning that is accepted; None: the deployment's default."""
     shares_generation: bool = False
     """On a miss, lead a flight or follow the one there is."""
+    regenerates_stale: bool = False
+    """With a stale answer, lead the flight that replaces it, where nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Looked:
     result: Found | Absent | FlightTicket
     verdict: Verdict | None = None
     """What look-up by meaning said; None where there was none."""
+    regeneration: str | None = None
+    """With a stale answer: the lease to make it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,10 @@ class ResponseCache:
             result, verdict = (alike.found, alike.verdict) if isinstance(alike, Served) else (result, alike)
         if isinstance(result, Absent) and query.shares_generation:
             result = await self._join(caller, bytes(ticket), query)
-        return Looked(digest=bytes(ticket), result=result, verdict=verdict)
+        regeneration = None
+        if isinstance(result, Found) and result.is_stale and query.regenerates_stale:
+            regeneration = await self._flights.claim(flight_key(caller, bytes(ticket)), bytes(ticket))
+        return Looked(digest=bytes(ticket), result=result, verdict=verdict, regeneration=regeneration)
 
     async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
         """However many ask at once, the tiers are asked once."""

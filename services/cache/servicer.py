@@ -23,6 +23,8 @@ from services.cache.entry import Finish
 from services.cache.flight import LostLease
 from services.cache.invalidations import Invalidations
 from services.cache.plain import plain_message
+from services.cache.prefixes.placement import Placement
+from services.cache.prefixes.prefix_index import PromptBlocks
 from services.cache.response_cache import Answer, Caller, Mode, Query, ResponseCache, Scope, flight_key
 from services.cache.semantic.translation import answer_text, note_hit, note_verdict
 from services.cache.single_flight import FlightTicket, Handover, LeaseId, SingleFlight
@@ -57,12 +59,14 @@ class CacheServicer(CacheServiceServicer):
         *,
         invalidations: Invalidations,
         transfer: Transfer,
+        placement: Placement | None,
         started_at: float,
     ) -> None:
         self._cache = cache
         self._flights = flights
         self._invalidations = invalidations
         self._transfer = transfer
+        self._placement = placement
         self._started_at = started_at
 
     async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
@@ -70,6 +74,8 @@ class CacheServicer(CacheServiceServicer):
         looked = await self._cache.lookup(caller, query)
         response = pb.LookupResponse(digest=looked.digest)
         note_verdict(response, looked.verdict)
+        if request.wants_prefix_hint and not isinstance(looked.result, Found):
+            self._note_prefix(response, caller, query)
         if isinstance(looked.result, FlightTicket):
             self._note_ticket(response, looked.result)
             return response
@@ -81,6 +87,8 @@ class CacheServicer(CacheServiceServicer):
             _note_miss(response, "unreadable")
             return response
         note_hit(response.hit, looked.verdict)
+        if looked.regeneration is not None:
+            response.regenerate.CopyFrom(self._lead(looked.regeneration))
         set_attributes({names.CACHE_STATUS: "hit", names.CACHE_TIER: looked.result.tier.name})
         return response
 
@@ -171,6 +179,23 @@ class CacheServicer(CacheServiceServicer):
     async def ReportFalseHit(self, request: pb.ReportFalseHitRequest, context: Any) -> pb.ReportFalseHitResponse:
         return pb.ReportFalseHitResponse(known=self._cache.blame(_caller(), request.digest))
 
+    async def NotePrefix(self, request: pb.NotePrefixRequest, context: Any) -> pb.NotePrefixResponse:
+        if self._placement is not None:
+            blocks = PromptBlocks(
+                hashes=request.block_hashes, block_tokens=request.block_tokens, prompt_tokens=request.prompt_tokens
+            )
+            self._placement.note(_caller().tenant, request.marks, blocks)
+        return pb.NotePrefixResponse()
+
+    def _note_prefix(self, response: pb.LookupResponse, caller: Caller, query: Query) -> None:
+        if self._placement is None:
+            return
+        hint = self._placement.hint(caller.tenant, query.request)
+        response.prefix.marks, response.prefix.is_noted = hint.marks, hint.is_noted
+        for holder in hint.holders:
+            response.prefix.holders.add(instance=holder.instance_id, resident_tokens=holder.resident_tokens)
+        set_attributes({names.RESIDENT_TOKENS: hint.holders[0].resident_tokens if hint.holders else 0})
+
     def _note_ticket(self, response: pb.LookupResponse, ticket: FlightTicket) -> None:
         if ticket.leads:
             response.lead.CopyFrom(self._lead(ticket.lease_id))
@@ -229,6 +254,7 @@ def _query(request: pb.LookupRequest) -> Query:
         max_age_s=_seconds(request.max_age, "max_age") if request.HasField("max_age") else None,
         max_error_rate=request.max_error_rate if request.HasField("max_error_rate") else None,
         shares_generation=request.single_flight,
+        regenerates_stale=request.regenerates_stale,
     )
 
 

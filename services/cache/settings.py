@@ -269,6 +269,20 @@ class SemanticSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixSettings:
+    """Hints for routers: which engine holds the beginning of a prompt."""
+
+    enabled: bool = True
+    budget_bytes: int = 32 * _MIB
+    """What is remembered of prompts, of all tenants."""
+    max_blocks: int = 500_000
+    """Blocks of all engines that are known, at about 80 bytes each; more are passed over."""
+
+    def __post_init__(self) -> None:
+        require(self.budget_bytes > 0 and self.max_blocks > 0, "prefix.budget_bytes and max_blocks must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings(ServiceSettings):
     """Settings of the cache service."""
 
@@ -282,3 +296,4 @@ class CacheSettings(ServiceSettings):
     epochs: EpochSettings = field(default_factory=EpochSettings)
     quota: QuotaSettings = field(default_factory=QuotaSettings)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
+    prefix: PrefixSettings = field(default_factory=PrefixSettings)

@@ -114,6 +114,11 @@ class SingleFlight:
                 lease_id = LeaseId(place=place, digest=digest, lease=joined.lease)
                 return FlightTicket(lease_id=str(lease_id), leads=joined.leads)
 
+    async def claim(self, key: bytes, digest: bytes) -> str | None:
+        """The id of a lease where nobody leads; None otherwise, and nobody becomes a follower."""
+        place, lease = await self._claim(key)
+        return None if lease is None else str(LeaseId(place=place, digest=digest, lease=lease))
+
     async def append(self, key: bytes, lease_id: LeaseId, first: int, events: tuple[bytes, ...]) -> bool:
         """Add to the log, renew the lease; whether anybody follows. Raises LostLease, TierUnavailable."""
         return await self._store(lease_id.place).append(key, lease_id.lease, first, events)
@@ -141,6 +146,12 @@ class SingleFlight:
             with contextlib.suppress(TierUnavailable):
                 return _SHARED, await self._shared.join(key, follows_finished=follows_finished)
         return _LOCAL, await self._local.join(key, follows_finished=follows_finished)
+
+    async def _claim(self, key: bytes) -> tuple[str, Lease | None]:
+        if self._shared is not None:
+            with contextlib.suppress(TierUnavailable):
+                return _SHARED, await self._shared.claim(key)
+        return _LOCAL, await self._local.claim(key)
 
     def _store(self, place: str) -> FlightStore:
         if place == _LOCAL:

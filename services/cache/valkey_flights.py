@@ -46,6 +46,15 @@ redis.call('HSET', KEYS[1], 'flight', ARGV[1], 'term', '1', 'until', now + ARGV[
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {{1, ARGV[1], 1}}
 """
+# flight, ttl_ms, keep_ms -> leads
+_CLAIM = f"""{_NOW}
+local s = redis.call('HMGET', KEYS[1], 'flight', 'until', 'final', 'followed')
+if s[1] and (tonumber(s[2]) > now or (s[4] and not s[3])) then return {{0}} end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[1], 'flight', ARGV[1], 'term', '1', 'until', now + ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {{1}}
+"""
 # flight, term, ttl_ms, keep_ms, first, event... -> followed
 _APPEND = f"""{_NOW}
 {_IS_MINE.format(lost=_LOST)}
@@ -115,6 +124,11 @@ class ValkeyFlights:
             _JOIN, key, new_flight(), self._ttl_ms, self._keep_ms, int(follows_finished)
         )
         return Joined(lease=Lease(flight=flight, term=term), leads=bool(leads))
+
+    async def claim(self, key: bytes) -> Lease | None:
+        flight = new_flight()
+        (leads,) = await self._run(_CLAIM, key, flight, self._ttl_ms, self._keep_ms)
+        return Lease(flight=flight, term=1) if leads else None
 
     async def append(self, key: bytes, lease: Lease, first: int, events: tuple[bytes, ...]) -> bool:
         arguments = (lease.flight, lease.term, self._ttl_ms, self._keep_ms, first, *events)

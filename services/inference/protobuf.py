@@ -11,6 +11,7 @@ from mesh.common.v1 import common_pb2
 from mesh.inference.v1 import inference_service_pb2 as pb
 from meshkit.coalescing import Piece
 from services.inference.answer import PositionScores, TokenScore
+from services.inference.engine.blocks import BLOCK_TOKENS
 from services.inference.engine_port import LoadReading
 from services.inference.generation import Ended, Started
 from services.inference.kv_events import KvEvent
@@ -38,7 +39,7 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
         request_id=message.request_id,
         sampling=_read_sampling(message.sampling),
         stopping=_read_stopping(message.stopping),
-        output=_read_output(message.output),
+        output=_read_output(message.output, wants_block_hashes=message.wants_block_hashes),
         constraint_kind=message.constraint.WhichOneof("kind") or "",
         priority=message.priority,
         ttft_slo_s=message.ttft_slo.ToNanoseconds() / 1e9 if message.HasField("ttft_slo") else None,
@@ -68,6 +69,8 @@ def write_started(started: Started, *, model: str, revision: str) -> pb.Generate
             model=model,
             revision=revision,
             prompt_logprobs=write_scores(started.prompt_scores),
+            block_hashes=started.block_hashes,
+            block_tokens=BLOCK_TOKENS if started.block_hashes else 0,
         )
     )
 
@@ -196,10 +199,11 @@ def _read_stopping(message: common_pb2.StoppingParams) -> StoppingWish:
     )
 
 
-def _read_output(message: common_pb2.OutputParams) -> OutputWish:
+def _read_output(message: common_pb2.OutputParams, *, wants_block_hashes: bool) -> OutputWish:
     return OutputWish(
         logprobs=message.logprobs if message.HasField("logprobs") else None,
         prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
         echo=message.echo,
         include_token_ids=message.include_token_ids,
+        block_hashes=wants_block_hashes,
     )

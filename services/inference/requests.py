@@ -72,6 +72,8 @@ class OutputWish:
     prompt_logprobs: int | None = None
     echo: bool = False
     include_token_ids: bool = False
+    block_hashes: bool = False
+    """Say at the start which blocks of the prefix cache the prompt is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from meshkit.errors import DeadlineExceeded, NotReady, Overloaded
 
@@ -28,6 +28,22 @@ class Admission:
     async def place(self, *, priority: int, timeout_s: float) -> AsyncIterator[None]:
         """Wait for a place and hold it. Raises Overloaded, DeadlineExceeded or NotReady."""
         await self._enter(priority, timeout_s)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @property
+    def has_spare_place(self) -> bool:
+        """Whether one more would make nobody wait now."""
+        return not self._is_closed and not self.waiting_count and self.active_count < self._max_active
+
+    @contextlib.contextmanager
+    def spare_place(self) -> Iterator[None]:
+        """Hold a place that nobody waits for. Raises Overloaded."""
+        if not self.has_spare_place:
+            raise Overloaded("no place is free; try again later", retry_after_s=1.0)
+        self.active_count += 1
         try:
             yield
         finally:

@@ -23,7 +23,6 @@ from services.router.catalogue import Catalogue, Model
 from services.router.commits import Commits
 from services.router.events import (
     Accepted,
-    Answer,
     CacheStatus,
     Cost,
     Event,
@@ -31,6 +30,7 @@ from services.router.events import (
     FinishReason,
     Timings,
     Usage,
+    is_storable,
 )
 from services.router.flights import Flights
 from services.router.journal import CancelledByCaller, Journal, Running
@@ -38,9 +38,9 @@ from services.router.observer import Observer
 from services.router.ports import Cache, Compressed, Compressor, Found
 from services.router.pricing import bill, bill_of_hit
 from services.router.question import Question
+from services.router.regenerations import Regenerations
 from services.router.relay import Relay, Taken
-
-_STORABLE = {FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS}
+from services.router.replay import Replays, accepted_hit
 
 
 class Answering:
@@ -57,6 +57,7 @@ class Answering:
         cache: Cache | None,
         compressor: Compressor | None,
         commits: Commits,
+        regenerations: Regenerations,
         observer: Observer,
         clock: Clock,
         flush_interval_s: float,
@@ -69,6 +70,8 @@ class Answering:
         self._cache = cache
         self._compressor = compressor
         self._commits = commits
+        self._regenerations = regenerations
+        self._replays = Replays(observer=observer, clock=clock)
         self._observer = observer
         self._clock = clock
         self._flush_interval_s = flush_interval_s
@@ -98,7 +101,9 @@ class Answering:
                 timings.admission_s = self._since_arrival(question)
                 status, found, job.compressed = await self._prepare(question, job.model, timings)
             if found is not None and found.answer is not None:
-                events = self._replay(question, job.decision_id, found.answer, timings)
+                self._regenerate(job, found)
+                accepted = accepted_hit(job.decision_id, found.answer, is_stale=found.is_stale)
+                events = self._replays.events(question, found.answer, accepted, running, timings)
             else:
                 events = self._generate(job, running, status, found, timings)
             async with contextlib.aclosing(events):
@@ -136,7 +141,7 @@ class Answering:
             return CacheStatus.BYPASS, None
         began_at = self._clock.now()
         try:
-            found = await self._cache.look_up(question, model)
+            found = await self._cache.look_up(question, model, regenerates=self._regenerations.has_room)
         except MeshError as error:
             self._observer.passed_over("cache", error.reason)
             return CacheStatus.UNAVAILABLE, None
@@ -166,15 +171,18 @@ class Answering:
         async def compress() -> None:
             job.compressed = await self._compress(job.question, job.model, timings)
 
+        job.placement = found.placement if found is not None else None
         source = self._flights.events(job, found, compress)
         relay = Relay(source, clock=self._clock, flush_interval_s=self._flush_interval_s)
         pump = asyncio.create_task(relay.pump())
         running.attach(pump)
         commit = None
         try:
-            accepted = self._accepted(job, await relay.taken(), status)
+            taken = await relay.taken()
+            accepted = self._accepted(job, taken, status)
             self._observer.accepted(accepted)
             yield accepted
+            self._commits.note_prefix(job.placement, taken.blocks)
             async for event in relay.events():
                 if timings.first_token_s is None and isinstance(event, Piece):
                     timings.first_token_s = self._since_arrival(job.question)
@@ -195,36 +203,23 @@ class Answering:
         if commit is not None:
             await self._commits.settle(commit)
 
-    async def _replay(
-        self, question: Question, decision_id: str, answer: Answer, timings: Timings
-    ) -> AsyncGenerator[Event, None]:
-        accepted = Accepted(
-            decision_id=decision_id,
-            model=answer.model,
-            tier=answer.tier,
-            instance="",
-            revision=answer.revision,
-            cache_status=CacheStatus.HIT,
-            compression=None,
-        )
-        self._observer.accepted(accepted)
-        yield accepted
-        timings.first_token_s = self._since_arrival(question)
-        self._observer.first_token(timings.first_token_s)
-        for _, piece in answer.pieces:
-            yield piece
-        timings.total_s = self._since_arrival(question)
-        finished = Finished(
-            finish_reason=answer.finish_reason,
-            usage=answer.usage,
-            timings=timings,
-            cost=bill_of_hit(answer.cost_micro_usd),
-            trace_id=question.trace_id,
-        )
-        try:
-            yield finished
-        finally:
-            self._observer.finished(question, accepted, finished)
+    def _regenerate(self, job: Job, found: Found) -> None:
+        """Begin to make a stale answer anew, where it fell to this request."""
+        lease, model = found.regenerate, job.model
+        if lease is None:
+            return
+
+        async def generate(question: Question) -> AsyncGenerator[Event, None]:
+            again = Job(decision_id=uuid.uuid4().hex, question=question, model=model)
+            led, timings = Found(digest=found.digest, lead=lease), Timings()
+            with self._journal.entry(question.tenant, again.decision_id, "") as running:
+                again.compressed = await self._compress(question, model, timings)
+                events = self._generate(again, running, CacheStatus.REGENERATION, led, timings)
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        yield event
+
+        self._regenerations.begin(job.question, lease, generate)
 
     def _begin_commit(
         self, job: Job, found: Found | None, relay: Relay, accepted: Accepted, finished: Finished
@@ -232,7 +227,7 @@ class Answering:
         """None where there is nothing to store, or where it is another's to store."""
         if found is None or not found.digest or not job.question.stores_answer or job.is_following:
             return None
-        if finished.finish_reason not in _STORABLE:
+        if not is_storable(finished.finish_reason):
             return None
         answer = relay.answer(finished, accepted)
         return self._commits.start(found.digest, answer, job.question.answer_ttl_s, job.publication)

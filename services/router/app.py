@@ -26,6 +26,7 @@ from services.router.journal import Journal
 from services.router.load_watch import LoadWatch
 from services.router.observation import Observation
 from services.router.pricing import Price
+from services.router.regenerations import Regenerations
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings, TierSettings
 
@@ -40,11 +41,18 @@ class RouterServiceApp(Service):
     grpc_name = "mesh.router.v1.RouterService"
 
     def __init__(
-        self, *, servicer: RouterServicer, admission: Admission, commits: Commits, load_watch: LoadWatch
+        self,
+        *,
+        servicer: RouterServicer,
+        admission: Admission,
+        commits: Commits,
+        regenerations: Regenerations,
+        load_watch: LoadWatch,
     ) -> None:
         self._servicer = servicer
         self._admission = admission
         self._commits = commits
+        self._regenerations = regenerations
         self._load_watch = load_watch
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -56,6 +64,7 @@ class RouterServiceApp(Service):
 
     async def drain(self) -> None:
         self._admission.close()
+        await self._regenerations.close()
         await self._commits.drain()
 
     async def close(self) -> None:
@@ -65,7 +74,7 @@ class RouterServiceApp(Service):
 def build(settings: RouterSettings, chassis: Chassis) -> RouterServiceApp:
     """The router with its real parts."""
     clock, calls, channels = chassis.clock, chassis.calls, chassis.channels
-    observation = Observation(chassis.metrics_registry)
+    observation = Observation(chassis.metrics_registry, chassis.tracing.tracer)
     picker = Picker(chassis.registry.watch("mesh-inference"), clock)
     balancer = Balancer()
     engine = EngineClient(channels=channels, calls=calls)
@@ -78,6 +87,14 @@ def build(settings: RouterSettings, chassis: Chassis) -> RouterServiceApp:
     catalogue = Catalogue({name: _price(tier) for name, tier in settings.tiers.items()}, settings.default_model)
     cache = _cache_client(settings, chassis) if settings.cache.is_enabled else None
     commits = Commits(cache, observation, grace_s=settings.cache.commit_grace_s)
+    regenerations = Regenerations(
+        admission=admission,
+        commits=commits,
+        observer=observation,
+        clock=clock,
+        max_count=settings.cache.max_regenerations,
+        timeout_s=settings.cache.regeneration_timeout_s,
+    )
     attempts = Attempts(
         engine=engine,
         picker=picker,
@@ -97,6 +114,7 @@ def build(settings: RouterSettings, chassis: Chassis) -> RouterServiceApp:
         cache=cache,
         compressor=_compressor_client(settings, chassis) if settings.compression.is_enabled else None,
         commits=commits,
+        regenerations=regenerations,
         observer=observation,
         clock=clock,
         flush_interval_s=settings.flush_interval_s,
@@ -111,7 +129,13 @@ def build(settings: RouterSettings, chassis: Chassis) -> RouterServiceApp:
         limits=settings.limits,
     )
     load_watch = LoadWatch(instances=picker.instances, engine=engine, balancer=balancer, clock=clock)
-    return RouterServiceApp(servicer=servicer, admission=admission, commits=commits, load_watch=load_watch)
+    return RouterServiceApp(
+        servicer=servicer,
+        admission=admission,
+        commits=commits,
+        regenerations=regenerations,
+        load_watch=load_watch,
+    )
 
 
 def _cache_client(settings: RouterSettings, chassis: Chassis) -> CacheClient:

@@ -20,7 +20,7 @@ from meshkit.retry import RetryBudget, backoff_s
 from services.router.balancer import Balancer
 from services.router.catalogue import Model
 from services.router.observer import Observer
-from services.router.ports import Compressed, Engine, EngineEvent
+from services.router.ports import Compressed, Engine, EngineEvent, Placement
 from services.router.publication import Publication
 from services.router.question import Question
 
@@ -44,6 +44,8 @@ class Job:
     is_following: bool = False
     """Another request generates the answer."""
     followed_cost_micro_usd: int = 0
+    placement: Placement | None = None
+    """Who holds the beginning of the prompt; None: nobody was asked."""
     publication: Publication | None = None
     """Where this request leads a flight."""
 
@@ -88,8 +90,11 @@ class Attempts:
     async def _attempt(self, job: Job, instance: Instance) -> AsyncGenerator[EngineEvent, None]:
         time_left_s = job.question.timeout_s - (self._clock.now() - job.question.arrived_at)
         request_id = f"{job.decision_id}.{job.attempt_count}"
+        wants_blocks = job.placement is not None and not job.placement.is_noted
         with self._balancer.sending_to(instance):
-            async with self._engine.generate(instance, job.question, job.compressed, request_id, time_left_s) as events:
+            async with self._engine.generate(
+                instance, job.question, job.compressed, request_id, time_left_s, wants_blocks=wants_blocks
+            ) as events:
                 async for event in events:
                     if isinstance(event, Piece):
                         job.has_sent = True
@@ -111,7 +116,7 @@ class Attempts:
         await self._clock.sleep(backoff_s(job.attempt_count, first_s=self._first_backoff_s))
 
     def _choose(self, job: Job) -> Instance:
-        """The pinned instance, else the least loaded untried one, else the least loaded of all."""
+        """The pinned instance, else the balancer's choice of the untried ones, else of all."""
         serving = {instance.id for instance in job.model.instances}
         if pinned := job.question.pinned_instance:
             if pinned not in serving:
@@ -122,7 +127,8 @@ class Attempts:
         if not known_now:
             raise BackendDown(f"no instance of {job.model.name} is known")
         untried = [instance for instance in known_now if instance.id not in job.tried]
-        return self._balancer.choose(untried or known_now)
+        resident_tokens = job.placement.resident_tokens if job.placement else {}
+        return self._balancer.choose(untried or known_now, resident_tokens)
 
 
 async def cancel_and_wait(task: asyncio.Task[None]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +15,7 @@ from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
 from meshkit.clock import Clock
 from meshkit.coalescing import Piece
-from meshkit.errors import BackendDown, DeadlineExceeded
+from meshkit.errors import BackendDown, DeadlineExceeded, MeshError
 from meshkit.incoming import current_call
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance, InstanceSet
@@ -21,7 +23,7 @@ from meshkit.together import Together
 from services.router.catalogue import Model
 from services.router.events import Answer, FinishReason
 from services.router.optional_peer import pick_rested
-from services.router.ports import FollowEvent, Found, Landed, Lease, Takeover
+from services.router.ports import FollowEvent, Found, Landed, Lease, Placement, PromptBlocks, Takeover
 from services.router.question import Question
 from services.router.telling import (
     FINISH_REASON,
@@ -71,7 +73,7 @@ class CacheClient:
         self._looking: Together[tuple[str, str, bytes], Found] = Together()
         self._known_flights: dict[tuple[str, str, bytes], _KnownFlight] = {}
 
-    async def look_up(self, question: Question, model: Model) -> Found:
+    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
         """Equal requests of one caller that come at once are looked up once; only one of them can get a lead.
 
         Who follows is known for a moment, so that a crowd does not ask a cache that the crowd itself keeps busy.
@@ -83,6 +85,8 @@ class CacheClient:
             max_age=request.cache.max_age if request.cache.HasField("max_age") else None,
             max_error_rate=request.cache.max_error_rate if request.cache.HasField("max_error_rate") else None,
             single_flight=question.stores_answer and request.sampling.n <= 1,
+            regenerates_stale=regenerates and question.stores_answer and request.sampling.n <= 1,
+            wants_prefix_hint=True,
         )
         call = current_call()
         key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
@@ -95,19 +99,27 @@ class CacheClient:
             found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))
             if found.follow is not None:
                 self._known_flights[key] = _KnownFlight(found=found, until=self._clock.now() + KNOWN_FOR_S)
-            if is_own or found.lead is None:
+            if is_own:
                 return found
+            if found.lead is None:
+                return dataclasses.replace(found, regenerate=None)
 
     async def _look_up(self, message: cache_service_pb2.LookupRequest) -> Found:
         instance = pick_rested(self._picker)
         reply = await self._ask(instance, "Lookup", message, self._lookup_timeout_s)
         # A finish reason that this version does not know makes the entry unreadable here: a miss.
         if reply.WhichOneof("result") == "hit" and reply.hit.answer.finish_reason in FINISH_REASON_OF_CODE:
-            return Found(digest=reply.digest, answer=_answer_of(reply.hit.answer))
+            return Found(
+                digest=reply.digest,
+                answer=_answer_of(reply.hit.answer),
+                is_stale=reply.hit.stale,
+                regenerate=_lease(reply, "regenerate", instance),
+            )
         return Found(
             digest=reply.digest,
-            lead=Lease(id=reply.lead.lease_id, holder=instance.id) if reply.HasField("lead") else None,
-            follow=Lease(id=reply.follow.lease_id, holder=instance.id) if reply.HasField("follow") else None,
+            lead=_lease(reply, "lead", instance),
+            follow=_lease(reply, "follow", instance),
+            placement=_placement(reply.prefix) if reply.HasField("prefix") else None,
         )
 
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
@@ -115,6 +127,20 @@ class CacheClient:
             digest=digest, lease_id=lease.id if lease else "", answer=_stored(answer), ttl=duration(ttl_s)
         )
         await self._ask(self._holder(lease), "Commit", message, self._commit_timeout_s)
+
+    async def note_prefix(self, marks: bytes, blocks: PromptBlocks) -> None:
+        """Each instance has an index of its own; one that does not take it gives shorter hints, no more."""
+        message = cache_service_pb2.NotePrefixRequest(
+            marks=marks,
+            block_hashes=blocks.hashes,
+            block_tokens=blocks.block_tokens,
+            prompt_tokens=blocks.prompt_tokens,
+        )
+        rested = [instance for instance in self._picker.candidates() if not self._picker.is_resting(instance)]
+        asking = (self._ask(instance, "NotePrefix", message, self._commit_timeout_s) for instance in rested)
+        for outcome in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, MeshError):
+                raise outcome
 
     async def renew(self, lease: Lease, first: int, pieces: Sequence[tuple[float, Piece]]) -> bool:
         message = cache_service_pb2.RenewRequest(
@@ -179,6 +205,15 @@ class CacheClient:
     def _compressor_version(self) -> str:
         """What the registered compressors say; while a rollout mixes versions, answers are kept apart from both."""
         return ",".join(sorted({i.metadata.get("compressor_version", "") for i in self._compressor.current}))
+
+
+def _lease(reply: cache_service_pb2.LookupResponse, field: str, giver: Instance) -> Lease | None:
+    return Lease(id=getattr(reply, field).lease_id, holder=giver.id) if reply.HasField(field) else None
+
+
+def _placement(prefix: cache_service_pb2.PrefixHint) -> Placement:
+    resident_tokens = {holder.instance: holder.resident_tokens for holder in prefix.holders}
+    return Placement(marks=prefix.marks, resident_tokens=resident_tokens, is_noted=prefix.is_noted)
 
 
 def _answer_of(stored: cache_service_pb2.StoredAnswer) -> Answer:

@@ -19,6 +19,7 @@ _FROZEN_PREFIX = limits.Range(field="compression.frozen_prefix", low=0, high=2**
 _MAX_ERROR_RATE = limits.Range(field="cache.max_error_rate", low=0, high=1)
 _CACHE_MODES = frozenset(common_pb2.CacheMode.values())
 _CACHE_SCOPES = frozenset(common_pb2.CacheScope.values())
+_REPLAYS = frozenset(router_service_pb2.Replay.values())
 _COMPRESSION_MODES = frozenset(common_pb2.CompressionMode.values())
 
 
@@ -50,6 +51,7 @@ def check_options(request: router_service_pb2.GenerateRequest) -> None:
     _MAX_ERROR_RATE.check(request.cache.max_error_rate)
     _check_known("cache.mode", request.cache.mode, _CACHE_MODES, common_pb2.CacheMode)
     _check_known("cache.scope", request.cache.scope, _CACHE_SCOPES, common_pb2.CacheScope)
+    _check_known("cache.replay", request.cache.replay, _REPLAYS, router_service_pb2.Replay)
     _check_known("compression.mode", request.compression.mode, _COMPRESSION_MODES, common_pb2.CompressionMode)
     _check_names(request)
     for group, field in (("slo", "ttft"), ("slo", "tpot"), ("slo", "e2e"), ("cache", "max_age"), ("cache", "ttl")):

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from meshkit.errors import MeshError
 from services.router.events import Answer
 from services.router.observer import Observer
-from services.router.ports import Cache
+from services.router.ports import Cache, Lease, Placement, PromptBlocks
 from services.router.publication import Publication
 
 _MAX_UNDER_WAY = 256
@@ -39,6 +39,16 @@ class Commits:
         """Begin to give a lease back, for an answer that is not to be stored."""
         self._begin(self._abandon(publication))
 
+    def give_back(self, lease: Lease) -> None:
+        """Begin to give a lease back that nothing was generated under."""
+        if self._cache is not None and len(self._under_way) < _MAX_UNDER_WAY:
+            self._begin(self._give_back(self._cache, lease))
+
+    def note_prefix(self, placement: Placement | None, blocks: PromptBlocks | None) -> None:
+        """Begin to tell the cache what a prompt is made of, where it asked and an engine said so."""
+        if self._cache is not None and placement and blocks and len(self._under_way) < _MAX_UNDER_WAY:
+            self._begin(self._note_prefix(self._cache, placement.marks, blocks))
+
     async def settle(self, commit: asyncio.Task[None]) -> None:
         """Wait a moment for a commit, so that the same question asked next finds its answer."""
         await asyncio.wait({commit}, timeout=self._grace_s)
@@ -64,6 +74,14 @@ class Commits:
             await cache.commit(digest, answer, ttl_s, publication.lease if publication else None)
         except MeshError as error:
             self._observer.commit_failed(error.reason)
+
+    async def _give_back(self, cache: Cache, lease: Lease) -> None:
+        with contextlib.suppress(MeshError):
+            await cache.abandon(lease)
+
+    async def _note_prefix(self, cache: Cache, marks: bytes, blocks: PromptBlocks) -> None:
+        with contextlib.suppress(MeshError):
+            await cache.note_prefix(marks, blocks)
 
     async def _abandon(self, publication: Publication) -> None:
         """A lease that can't be given back ends by itself."""

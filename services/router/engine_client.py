@@ -16,7 +16,7 @@ from meshkit.channels import ChannelPool
 from meshkit.limits import TTFT_SLO
 from meshkit.registry.base import Instance
 from services.router.events import FinishReason
-from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted
+from services.router.ports import Compressed, EngineEvent, EngineFinished, EngineStarted, PromptBlocks
 from services.router.question import Question
 from services.router.telling import FINISH_REASON_OF_CODE, delta_piece, duration, seconds, usage_of
 
@@ -32,7 +32,14 @@ class EngineClient:
 
     @contextlib.asynccontextmanager
     async def generate(
-        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+        self,
+        instance: Instance,
+        question: Question,
+        compressed: Compressed | None,
+        request_id: str,
+        timeout_s: float,
+        *,
+        wants_blocks: bool = False,
     ) -> AsyncIterator[AsyncIterator[EngineEvent]]:
         request = cast(router_service_pb2.GenerateRequest, question.payload)
         prompt = cast(common_pb2.Prompt, compressed.payload) if compressed else request.prompt
@@ -45,6 +52,7 @@ class EngineClient:
             priority=question.priority,
             model=instance.metadata.get("model", ""),
             ttft_slo=_first_token_wish(question, question.timeout_s - timeout_s),
+            wants_block_hashes=wants_blocks,
         )
         async with self._calls.stream(
             self.stub(instance).Generate, message, timeout_s=timeout_s, peer=instance.id
@@ -70,13 +78,22 @@ def _first_token_wish(question: Question, spent_s: float) -> Duration | None:
     return duration(min(max(wish_s - spent_s, LEAST_WISH_S), TTFT_SLO.high))
 
 
+def _started(started: inference_service_pb2.Started) -> EngineStarted:
+    blocks = PromptBlocks(
+        hashes=tuple(started.block_hashes), block_tokens=started.block_tokens, prompt_tokens=started.prompt_tokens
+    )
+    return EngineStarted(
+        prompt_tokens=started.prompt_tokens, revision=started.revision, blocks=blocks if blocks.hashes else None
+    )
+
+
 async def _events(replies: AsyncIterator[inference_service_pb2.GenerateResponse]) -> AsyncIterator[EngineEvent]:
     async for reply in replies:
         kind = reply.WhichOneof("event")
         if kind == "delta":
             yield delta_piece(reply.delta)
         elif kind == "started":
-            yield EngineStarted(prompt_tokens=reply.started.prompt_tokens, revision=reply.started.revision)
+            yield _started(reply.started)
         elif kind == "finished":
             timings = reply.finished.timings
             yield EngineFinished(

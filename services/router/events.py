@@ -17,6 +17,8 @@ class CacheStatus(Enum):
     FOLLOW = "follow"
     BYPASS = "bypass"
     UNAVAILABLE = "unavailable"
+    REGENERATION = "regeneration"
+    """No caller's request: it makes a stale answer anew."""
 
 
 class FinishReason(Enum):
@@ -28,6 +30,11 @@ class FinishReason(Enum):
     CONTENT = "content"
     TOOL_CALLS = "tool_calls"
     ERROR = "error"
+
+
+def is_storable(reason: FinishReason) -> bool:
+    """Whether an answer that ended so is whole."""
+    return reason in (FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,8 @@ class Accepted:
     revision: str
     cache_status: CacheStatus
     compression: Compression | None
+    is_stale: bool = False
+    """A hit whose time to live is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from meshkit.telemetry import logs, names
-from meshkit.telemetry.tracing import add_event, set_attributes
+from meshkit.telemetry.tracing import add_event, current_trace_id, set_attributes
 from services.router.events import Accepted, Finished
+from services.router.observer import Regenerated
 from services.router.question import Objectives, Question
 
 _TTFT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -18,7 +24,8 @@ _log = logs.get_logger(__name__)
 class Observation:
     """The Observer of a running router. Labels are bounded: model, tier and cache status, never tenant or text."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
         labels = ["model", "tier", "cache"]
         self._requests = Counter(
             names.METRIC_REQUESTS, "Requests answered, by end", [*labels, "finish"], registry=registry
@@ -40,6 +47,9 @@ class Observation:
             ["objective", "is_met"],
             registry=registry,
         )
+        self._regenerations = Counter(
+            names.METRIC_REGENERATIONS, "Stale answers to be made anew, by outcome", ["outcome"], registry=registry
+        )
 
     def accepted(self, accepted: Accepted) -> None:
         set_attributes(
@@ -51,6 +61,7 @@ class Observation:
                 names.INSTANCE: accepted.instance,
                 names.REVISION: accepted.revision,
                 names.CACHE_STATUS: accepted.cache_status.value,
+                **({names.CACHE_STALE: True} if accepted.is_stale else {}),
             }
         )
         add_event(names.EVENT_ACCEPTED)
@@ -111,6 +122,20 @@ class Observation:
             cost_micro_usd=cost.total,
             labels=dict(question.labels),
         )
+
+    @contextlib.contextmanager
+    def regenerating(self) -> Iterator[str]:
+        """A trace of its own, since it outlives the request's; a link says which request met the stale answer."""
+        request = trace.get_current_span().get_span_context()
+        span = self._tracer.start_span(names.SPAN_REGENERATE, context=Context(), links=[trace.Link(request)])
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            yield current_trace_id()
+
+    def regenerated(self, outcome: Regenerated, reason: str = "", problem: Exception | None = None) -> None:
+        self._regenerations.labels(outcome.value).inc()
+        if outcome is Regenerated.FAILED:
+            trace.get_current_span().set_status(trace.StatusCode.ERROR, reason)
+            _log.warning(names.LOG_CACHE_REGENERATION_FAILED, reason=reason, stack=problem)
 
     def commit_failed(self, reason: str) -> None:
         _log.warning(names.LOG_CACHE_COMMIT_FAILED, reason=reason)

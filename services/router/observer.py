@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from enum import Enum
 from typing import Protocol
 
 from services.router.events import Accepted, Finished
 from services.router.question import Question
+
+
+class Regenerated(Enum):
+    """What became of a stale answer that this router was to make anew."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """The stale one stays."""
+    REFUSED = "refused"
+    """There was no room."""
 
 
 class Observer(Protocol):
@@ -29,6 +41,14 @@ class Observer(Protocol):
 
     def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
         """The last event is being sent."""
+        ...
+
+    def regenerating(self) -> AbstractContextManager[str]:
+        """A stale answer is made anew while the block lasts; gives the trace id of that work, linked to the request."""
+        ...
+
+    def regenerated(self, outcome: Regenerated, reason: str = "", problem: Exception | None = None) -> None:
+        """What became of it. `problem`: a bug."""
         ...
 
     def commit_failed(self, reason: str) -> None:

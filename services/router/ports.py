@@ -5,7 +5,7 @@ Every method raises errors of `meshkit.errors` and keeps to the time it is given
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +27,27 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which instances need not compute the beginning of the prompt, as the cache knows it."""
+
+    marks: bytes
+    """Names the prompt's breakpoints, for `note_prefix`."""
+    resident_tokens: Mapping[str, int]
+    """By instance; an estimate."""
+    is_noted: bool
+    """The cache knows the whole prompt already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptBlocks:
+    """Which blocks of an engine's prefix cache a prompt is made of, its first ones at least."""
+
+    hashes: Sequence[int]
+    block_tokens: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the cache said: an answer, or a digest to commit one under; no digest: the answer must not be kept."""
 
@@ -36,6 +57,12 @@ class Found:
     """This request generates for all who ask the same."""
     follow: Lease | None = None
     """Another request generates this answer now."""
+    is_stale: bool = False
+    """The answer's time is over, and it may still be given."""
+    regenerate: Lease | None = None
+    """With a stale answer: this request makes it anew."""
+    placement: Placement | None = None
+    """Where this request generates: who holds the beginning of its prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +99,7 @@ class EngineStarted:
 
     prompt_tokens: int
     revision: str
+    blocks: PromptBlocks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +119,8 @@ EngineEvent = EngineStarted | Piece | EngineFinished
 class Cache(Protocol):
     """The response cache."""
 
-    async def look_up(self, question: Question, model: Model) -> Found:
-        """Raises a MeshError where the cache can't say."""
+    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+        """Raises a MeshError where the cache can't say. `regenerates`: a stale answer can be made anew here."""
         ...
 
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
@@ -111,6 +139,10 @@ class Cache(Protocol):
         """The answer that another request makes, from piece number `first` on. Ends with Landed or Takeover."""
         ...
 
+    async def note_prefix(self, marks: bytes, blocks: PromptBlocks) -> None:
+        """Tell every cache instance what the prompt of these marks is made of."""
+        ...
+
 
 class Compressor(Protocol):
     """The compressor."""
@@ -124,7 +156,14 @@ class Engine(Protocol):
     """All instances that generate."""
 
     def generate(
-        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+        self,
+        instance: Instance,
+        question: Question,
+        compressed: Compressed | None,
+        request_id: str,
+        timeout_s: float,
+        *,
+        wants_blocks: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[EngineEvent]]:
-        """Start one attempt on one instance; leaving the block cancels it."""
+        """Start one attempt on one instance; leaving the block cancels it. `wants_blocks`: EngineStarted has them."""
         ...

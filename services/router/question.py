@@ -33,6 +33,8 @@ class Question:
     priority: int = 0
     uses_cache: bool = True
     stores_answer: bool = True
+    replays_paced: bool = False
+    """A stored answer comes as slowly as it was generated."""
     answer_ttl_s: float | None = None
     is_compressible: bool = True
     compression_mode: str = "lossless"

@@ -14,7 +14,7 @@ from meshkit.clock import Clock
 from meshkit.coalescing import Coalescer, Outbox, Piece
 from meshkit.errors import BackendDown
 from services.router.events import Accepted, Answer, Compression, Finished, FinishReason, Migrated, Timings, Usage
-from services.router.ports import EngineEvent, EngineFinished, EngineStarted
+from services.router.ports import EngineEvent, EngineFinished, EngineStarted, PromptBlocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Taken:
 
     instance_id: str = ""
     revision: str = ""
+    blocks: PromptBlocks | None = None
 
 
 class Relay:
@@ -122,7 +123,7 @@ class Relay:
                     )
                 )
             self._holder = instance_id
-            self._settle(Taken(instance_id=instance_id, revision=event.revision))
+            self._settle(Taken(instance_id=instance_id, revision=event.revision, blocks=event.blocks))
         else:
             self._engine_finished = event
 

@@ -42,6 +42,13 @@ class CacheSettings:
     commit_timeout_s: float = 2.0
     commit_grace_s: float = 0.25
     """How long a finished stream stays open for its commit, so that the next identical request hits."""
+    max_regenerations: int = 4
+    """Stale answers made anew at once, behind the callers that got them; 0: none."""
+    regeneration_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.max_regenerations < 0 or self.regeneration_timeout_s <= 0:
+            raise ValueError("cache.max_regenerations must not be negative, cache.regeneration_timeout_s be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ def accepted_message(accepted: Accepted) -> router_service_pb2.Accepted:
         revision=accepted.revision,
         cache_status=CACHE_STATUS[accepted.cache_status],
         compression=_compression_message(accepted.compression) if accepted.compression else None,
+        stale=accepted.is_stale,
     )
 
 

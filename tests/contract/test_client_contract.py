@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -41,6 +42,44 @@ async def test_text_turns_and_whole_requests_can_be_asked(mesh: SmallMesh) -> No
         assert deltas[0].token_ids
         assert await client.count_tokens("Hello") > 0
         assert [model.name for model in await client.models()] == ["tiny"]
+
+
+async def test_a_paced_replay_takes_about_as_long_as_the_answer_took_and_never_longer() -> None:
+    async with small_mesh(tokens_per_s=50) as slow, MeshClient(slow.router) as client:
+
+        async def ask(*, paced_replay: bool) -> tuple[str, float]:
+            times, texts = [], []
+            async for event in client.generate("Hello", temperature=0, max_tokens=20, paced_replay=paced_replay):
+                if isinstance(event, Delta):
+                    times.append(time.monotonic())
+                    texts.append(event.text)
+            return "".join(texts), times[-1] - times[0]
+
+        text, generated_s = await ask(paced_replay=False)
+        again, at_once_s = await ask(paced_replay=False)
+        paced, paced_s = await ask(paced_replay=True)
+    assert text == again == paced
+    assert at_once_s < 0.2 * generated_s
+    # The router's times differ from the caller's by what lies between; a busy machine adds some.
+    assert 0.8 * generated_s < paced_s < generated_s + 0.3
+
+
+async def test_a_stale_hit_is_told_as_such_and_the_next_is_fresh() -> None:
+    async with small_mesh(stale_s=60) as mesh, MeshClient(mesh.router) as client:
+        request = pb.GenerateRequest(cache={"ttl": {"nanos": 50_000_000}})
+
+        async def ask() -> Accepted:
+            events = [event async for event in client.generate("Hello", temperature=0, request=request)]
+            assert isinstance(events[0], Accepted)
+            return events[0]
+
+        assert (await ask()).cache_status == "lead"
+        async with asyncio.timeout(10):
+            while not (stale := await ask()).is_stale:
+                assert stale.cache_status == "hit"
+            while (fresh := await ask()).is_stale:
+                pass
+    assert stale.cache_status == fresh.cache_status == "hit"
 
 
 async def test_errors_are_those_of_the_mesh(mesh: SmallMesh) -> None:

@@ -260,6 +260,18 @@ async def test_followers_of_the_cache_get_a_snapshot_then_every_change_and_can_r
     unknown.cancel()
 
 
+async def test_a_prompts_blocks_are_named_as_the_cache_names_them_where_that_is_asked_for(stub: Any) -> None:
+    following = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest())
+    await following.read()
+    plain = (await collect(stub, ask("x" * 40)))[0].started
+    stored = (await following.read()).stored
+    assert not plain.block_hashes and not plain.block_tokens
+    named = (await collect(stub, ask("x" * 40, wants_block_hashes=True)))[0].started
+    assert list(named.block_hashes) == list(stored.block_hashes) and named.block_tokens == 16
+    assert named.prompt_tokens // named.block_tokens == len(named.block_hashes)
+    following.cancel()
+
+
 async def test_unknown_model_is_not_found(stub: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await collect(stub, ask(model="other"))

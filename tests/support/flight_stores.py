@@ -114,6 +114,30 @@ class FlightStoreSuite:
         page = await store.read(KEY, lease.flight, 0)
         assert (page.phase, page.events) == (Phase.LED, (b"a", b"b"))
 
+    async def test_one_of_many_that_claim_a_flight_leads_it(self, store: FlightStore):
+        lease = await store.claim(KEY)
+        assert lease is not None
+        assert await store.claim(KEY) is None
+        assert not await store.append(KEY, lease, 0, (b"a",)), "who claims in vain does not follow"
+        assert not (await store.join(KEY, follows_finished=True)).leads
+        await store.finish(KEY, lease, b"end")
+        assert await store.claim(KEY) is None
+
+    async def test_a_claim_that_was_given_back_or_not_kept_can_be_made_again(self, store: FlightStore, pass_time):
+        first = await store.claim(KEY)
+        assert first is not None
+        await store.release(KEY, first)
+        second = await store.claim(KEY)
+        assert second is not None and second.flight != first.flight
+        await pass_time(TIMES.ttl_s + 0.5)
+        assert await store.claim(KEY) is not None
+
+    async def test_a_flight_that_waits_for_a_follower_to_take_over_is_not_claimed(self, store: FlightStore):
+        lease = (await store.join(KEY, follows_finished=True)).lease
+        await store.join(KEY, follows_finished=True)
+        await store.release(KEY, lease)
+        assert await store.claim(KEY) is None
+
     async def test_a_lease_that_nobody_waits_for_leaves_nothing_when_it_is_given_back(self, store: FlightStore):
         lease = (await store.join(KEY, follows_finished=True)).lease
         await store.release(KEY, lease)

@@ -14,7 +14,7 @@ from meshkit.settings import ServerSettings
 from meshkit.testing import FakeRegistry, running_server
 from services.cache.app import CacheService
 from services.cache.app import build as build_cache
-from services.cache.settings import CacheSettings, L2Settings
+from services.cache.settings import CacheSettings, EntrySettings, L2Settings, PrefixSettings
 from services.inference.app import InferenceService
 from services.inference.app import build as build_inference
 from services.inference.settings import EngineSettings, InferenceSettings, ModelSettings
@@ -30,6 +30,7 @@ class SmallMesh:
     """Where it is, and a stub of its router."""
 
     router: str
+    cache: str
     stub: router_service_pb2_grpc.RouterServiceAsyncStub
     registry: FakeRegistry
 
@@ -44,21 +45,35 @@ class SmallMesh:
 
 
 @contextlib.asynccontextmanager
-async def small_mesh(*, tokens_per_s: float = 0.0) -> AsyncIterator[SmallMesh]:
-    """A mesh for a block. `tokens_per_s`: pace of the echo engine, whose tokens are bytes; 0: at once."""
+async def small_mesh(
+    *, tokens_per_s: float = 0.0, stale_s: float = 0.0, engine_count: int = 1, gives_hints: bool = True
+) -> AsyncIterator[SmallMesh]:
+    """A mesh for a block. `tokens_per_s`: pace of the echo engine, whose tokens are bytes; 0: at once.
+
+    `gives_hints`: whether the cache says who holds the beginning of a prompt.
+    """
     registry = FakeRegistry()
-    cache = CacheSettings(server=ANY_PORT, l2=L2Settings(url=""))
+    cache = CacheSettings(
+        server=ANY_PORT,
+        l2=L2Settings(url=""),
+        entry=EntrySettings(stale_s=stale_s),
+        prefix=PrefixSettings(enabled=gives_hints),
+    )
     inference = InferenceSettings(
         server=ANY_PORT,
         model=ModelSettings(name="tiny"),
         engine=EngineSettings(kind="echo", echo_tokens_per_s=tokens_per_s),
     )
     router = RouterSettings(server=ANY_PORT, limits=LimitSettings(max_prompt_bytes=100_000))
-    async with (
-        running_server(cache, build_cache, CacheService, registry=registry.as_another_process()),
-        running_server(inference, build_inference, InferenceService, registry=registry.as_another_process()),
-        running_server(router, build_router, RouterServiceApp, registry=registry.as_another_process()) as address,
-        grpc.aio.insecure_channel(address) as channel,
-    ):
+    async with contextlib.AsyncExitStack() as running:
+        own = [registry.as_another_process() for _ in range(engine_count + 2)]
+        caches = running_server(cache, build_cache, CacheService, registry=own.pop())
+        cache_address = await running.enter_async_context(caches)
+        routers = running_server(router, build_router, RouterServiceApp, registry=own.pop())
+        for one in own:
+            engine = running_server(inference, build_inference, InferenceService, registry=one)
+            await running.enter_async_context(engine)
+        address = await running.enter_async_context(routers)
+        channel = await running.enter_async_context(grpc.aio.insecure_channel(address))
         stub = router_service_pb2_grpc.RouterServiceStub(channel)
-        yield SmallMesh(router=address, stub=stub, registry=registry)
+        yield SmallMesh(router=address, cache=cache_address, stub=stub, registry=registry)

@@ -13,6 +13,7 @@ WIRING = {"app.py", "servicer.py", "__main__.py"}
 # Modules that translate between the domain and one outside thing each; every other module of a service is domain.
 ADAPTERS = {
     "services/cache/operations_proto.py": "the cache contract",
+    "services/cache/prefixes/kv_watch.py": "the inference contract",
     "services/cache/semantic/translation.py": "the cache contract",
     "services/cache/valkey_cluster.py": "Valkey",
     "services/cache/valkey_flights.py": "Valkey",

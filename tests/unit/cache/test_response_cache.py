@@ -56,6 +56,26 @@ async def test_an_answer_may_be_served_stale_for_as_long_as_the_settings_say():
             assert (result.is_stale if isinstance(result, Found) else None) is expected
 
 
+async def test_of_all_who_get_a_stale_answer_one_is_to_make_it_anew_and_the_rest_just_get_it():
+    clock = FakeClock()
+    first = MemoryTier(budget_bytes=10_000_000, lifetime=TierLifetime(ttl_s=1e9), clock=clock)
+    store = TieredStore([Level(name=TierName.L1, store=first)], clock)
+    lifetimes = Lifetimes(default_s=300, longest_s=1000, jitter=0, random=lambda: 0.0)
+    limits = EntrySettings(stale_s=60.0)
+    cache = ResponseCache(store, own_flights(clock), limits=limits, lifetimes=lifetimes, clock=clock)
+    await commit(cache, ANN)
+    wanting = Query(request=REQUEST, regenerates_stale=True, shares_generation=True)
+    assert (await cache.lookup(ANN, wanting)).regeneration is None, "it is fresh"
+    await clock.advance(301)
+    assert (await cache.lookup(ANN, Query(request=REQUEST))).regeneration is None, "who can't is not asked to"
+    looked = [await cache.lookup(caller, wanting) for caller in (ANN, BOB, ANN)]
+    assert all(isinstance(one.result, Found) and one.result.is_stale for one in looked)
+    assert [one.regeneration is not None for one in looked] == [True, False, False]
+    assert LeaseId.parse(looked[0].regeneration).digest == looked[0].digest
+    too_old = await cache.lookup(BOB, Query(request=REQUEST, shares_generation=True, max_age_s=100))
+    assert isinstance(too_old.result, FlightTicket) and not too_old.result.leads, "the same generation serves a miss"
+
+
 async def is_hit(cache, caller, **query) -> bool:
     return isinstance((await cache.lookup(caller, Query(request=REQUEST, **query))).result, Found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from meshkit.clock import Clock, SystemClock
@@ -22,6 +22,7 @@ from services.router.commits import Commits
 from services.router.events import Accepted, Answer, Compression, Finished, FinishReason, Usage
 from services.router.flights import Flights
 from services.router.journal import Journal
+from services.router.observer import Regenerated
 from services.router.ports import (
     Compressed,
     EngineEvent,
@@ -31,10 +32,13 @@ from services.router.ports import (
     Found,
     Landed,
     Lease,
+    Placement,
+    PromptBlocks,
     Takeover,
 )
 from services.router.pricing import Price
 from services.router.question import Question
+from services.router.regenerations import Regenerations
 
 PRICE = Price(input_micro_usd=1_000_000, cached_input_micro_usd=500_000, output_micro_usd=2_000_000)
 
@@ -75,12 +79,21 @@ class FakeEngine:
     asked: list[str] = field(default_factory=list)
     payloads: list[object] = field(default_factory=list)
     open_count: int = 0
+    blocks_wanted: list[bool] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def generate(
-        self, instance: Instance, question: Question, compressed: Compressed | None, request_id: str, timeout_s: float
+        self,
+        instance: Instance,
+        question: Question,
+        compressed: Compressed | None,
+        request_id: str,
+        timeout_s: float,
+        *,
+        wants_blocks: bool = False,
     ) -> AsyncIterator[AsyncIterator[EngineEvent]]:
         self.asked.append(instance.id)
+        self.blocks_wanted.append(wants_blocks)
         self.payloads.append(compressed.payload if compressed else question.payload)
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         self.open_count += 1
@@ -152,13 +165,20 @@ class FakeCache:
     flights: dict[str, FakeFlight] = field(default_factory=dict)
     follow_failures: list[MeshError] = field(default_factory=list)
     """Raised by the next calls to `follow`, one each."""
+    is_stale: bool = False
+    """Every answer's time is over, until it is committed again."""
+    given_back: list[str] = field(default_factory=list)
+    placement: Placement | None = None
+    noted: list[tuple[bytes, PromptBlocks]] = field(default_factory=list)
 
-    async def look_up(self, question: Question, model: Model) -> Found:
+    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
         self._check()
         digest = f"{question.tenant}:{question.payload}".encode()
         answer = self.answers.get(digest)
+        if answer is not None and self.is_stale:
+            return Found(digest=digest, answer=answer, is_stale=True, regenerate=self._claim(digest, regenerates))
         if answer is not None or not self.shares_generation:
-            return Found(digest=digest, answer=answer)
+            return Found(digest=digest, answer=answer, placement=None if answer else self.placement)
         name = digest.decode()
         if name in self.flights:
             return Found(digest=digest, follow=Lease(id=name))
@@ -168,6 +188,7 @@ class FakeCache:
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:
         self._check()
         self.answers[digest] = answer
+        self.is_stale = False
         self.ttls_s.append(ttl_s)
         if lease:
             landed = Landed(
@@ -184,13 +205,25 @@ class FakeCache:
         return True
 
     async def abandon(self, lease: Lease) -> None:
+        self.given_back.append(lease.id)
         self._led(lease).vacate()
+
+    async def note_prefix(self, marks: bytes, blocks: PromptBlocks) -> None:
+        self._check()
+        self.noted.append((marks, blocks))
 
     @contextlib.asynccontextmanager
     async def follow(self, lease: Lease, first: int) -> AsyncIterator[AsyncIterator[FollowEvent]]:
         if self.follow_failures:
             raise self.follow_failures.pop(0)
         yield self.flights[lease.id].read(lease.id, first)
+
+    def _claim(self, digest: bytes, regenerates: bool) -> Lease | None:
+        name = digest.decode()
+        if not regenerates or (name in self.flights and not self.flights[name].is_vacant):
+            return None
+        self.flights[name] = FakeFlight()
+        return Lease(id=f"{name}#1")
 
     def _led(self, lease: Lease) -> FakeFlight:
         name, term = lease.id.split("#")
@@ -225,6 +258,8 @@ class SilentObserver:
         self.passed: list[str] = []
         self.finished_count = 0
         self.failed_commits: list[str] = []
+        self.answered: list[tuple[Question, Accepted, Finished]] = []
+        self.regenerations: list[Regenerated] = []
 
     def accepted(self, accepted: Accepted) -> None: ...
 
@@ -238,6 +273,14 @@ class SilentObserver:
 
     def finished(self, question: Question, accepted: Accepted, finished: Finished) -> None:
         self.finished_count += 1
+        self.answered.append((question, accepted, finished))
+
+    @contextlib.contextmanager
+    def regenerating(self) -> Iterator[str]:
+        yield "a trace of its own"
+
+    def regenerated(self, outcome: Regenerated, reason: str = "", problem: Exception | None = None) -> None:
+        self.regenerations.append(outcome)
 
     def commit_failed(self, reason: str) -> None:
         self.failed_commits.append(reason)
@@ -256,6 +299,7 @@ class Bench:
     max_waiting: int = 8
     max_wait_s: float = 5.0
     max_attempts: int = 3
+    max_regenerations: int = 2
 
     def __post_init__(self) -> None:
         known = InstanceSet("mesh-inference")
@@ -275,6 +319,15 @@ class Bench:
             max_attempts=self.max_attempts,
             first_backoff_s=0.0,
         )
+        self.commits = Commits(self.cache, self.observer, grace_s=1.0)
+        self.regenerations = Regenerations(
+            admission=self.admission,
+            commits=self.commits,
+            observer=self.observer,
+            clock=self.clock,
+            max_count=self.max_regenerations,
+            timeout_s=30.0,
+        )
         self.answering = Answering(
             admission=self.admission,
             catalogue=Catalogue({"standard": PRICE}),
@@ -283,7 +336,8 @@ class Bench:
             journal=self.journal,
             cache=self.cache,
             compressor=self.compressor,
-            commits=Commits(self.cache, self.observer, grace_s=1.0),
+            commits=self.commits,
+            regenerations=self.regenerations,
             observer=self.observer,
             clock=self.clock,
             flush_interval_s=0.0,

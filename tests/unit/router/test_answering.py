@@ -55,7 +55,7 @@ async def test_an_answer_that_must_not_be_stored_is_not() -> None:
 
 async def test_an_answer_without_a_digest_is_not_stored() -> None:
     class NotStorable(FakeCache):
-        async def look_up(self, question: Question, model: Model) -> Found:
+        async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
             return Found()
 
     cache = NotStorable()
@@ -164,7 +164,7 @@ async def test_a_request_that_waits_for_its_place_is_cancelled_at_once() -> None
 
 async def test_a_request_that_is_looked_up_is_cancelled_at_once() -> None:
     class FrozenCache(FakeCache):
-        async def look_up(self, question: Question, model: Model) -> Found:
+        async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
             await asyncio.Event().wait()
             raise AssertionError
 

@@ -58,6 +58,8 @@ def test_a_prompt_alone_is_a_valid_question() -> None:
         ({"model": "m" * 300}, "model"),
         ({"cache": {"mode": 99}}, "cache.mode"),
         ({"cache": {"scope": 99}}, "cache.scope"),
+        ({"cache": {"replay": 99}}, "cache.replay"),
+        ({"cache": {"replay": -1}}, "cache.replay"),
         ({"compression": {"mode": 9}}, "compression.mode"),
         ({"compression": {"frozen_prefix": -1}}, "compression.frozen_prefix"),
         ({"cache": {"max_age": {"seconds": -1}}}, "cache.max_age"),

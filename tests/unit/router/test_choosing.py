@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from services.router.balancer import Balancer, EngineLoad
@@ -41,6 +43,59 @@ def test_a_draining_instance_is_the_last_choice() -> None:
     balancer.report("a", load(0, is_draining=True))
     balancer.report("b", load(16, waiting=50))
     assert balancer.choose([a, b]) is b
+
+
+def test_who_holds_most_of_the_prompt_is_chosen() -> None:
+    a, b, c = instance("a"), instance("b"), instance("c")
+    balancer = Balancer()
+    for name, count in (("a", 1), ("b", 1), ("c", 0)):
+        balancer.report(name, load(count))
+    assert balancer.choose([a, b, c], {"a": 64, "b": 512, "gone": 9000}) is b
+    assert balancer.choose([a, b, c], {"gone": 9000}) is c
+
+
+def test_of_those_that_hold_the_same_the_least_loaded_is_chosen() -> None:
+    a, b = instance("a"), instance("b")
+    balancer = Balancer()
+    balancer.report("a", load(2))
+    balancer.report("b", load(1))
+    assert balancer.choose([a, b], {"a": 512, "b": 512}) is b
+
+
+@pytest.mark.parametrize(
+    ("held_by", "other", "is_chosen"),
+    [
+        (load(0), load(0), True),
+        (load(4), load(4), True),
+        # 1.25 times the fair share of 10 in all is 6.25, so at most 7.
+        (load(6), load(3), True),
+        (load(7), load(2), False),
+        # It would wait, and the other one would not.
+        (load(16), load(15), False),
+        (load(16), load(16), True),
+        (load(0, is_draining=True), load(4), False),
+    ],
+)
+def test_a_prefix_never_brings_an_instance_over_its_bound(
+    held_by: EngineLoad, other: EngineLoad, is_chosen: bool
+) -> None:
+    a, b = instance("a"), instance("b")
+    balancer = Balancer()
+    balancer.report("a", held_by)
+    balancer.report("b", other)
+    assert (balancer.choose([a, b], {"a": 512}) is a) is is_chosen
+
+
+def test_a_prefix_that_everybody_shares_ends_up_on_every_instance() -> None:
+    instances = [instance(name) for name in "abcd"]
+    balancer, held = Balancer(), {"a": 512}
+    with contextlib.ExitStack() as requests:
+        for _ in range(40):
+            chosen = balancer.choose(instances, held)
+            held[chosen.id] = 512
+            requests.enter_context(balancer.sending_to(chosen))
+        counts = [balancer.in_flight_count(one) for one in instances]
+    assert max(counts) <= 13 and min(counts) >= 5
 
 
 def test_equals_share_the_load() -> None:

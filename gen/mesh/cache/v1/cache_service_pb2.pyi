@@ -85,34 +85,76 @@ class CacheKey(_message.Message):
     def __init__(self, prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., template_digest: _Optional[str] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[_common_pb2.StoppingParams, _Mapping]] = ..., output: _Optional[_Union[_common_pb2.OutputParams, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.Constraint, _Mapping]] = ..., scope: _Optional[_Union[_common_pb2.CacheScope, str]] = ..., session_id: _Optional[str] = ..., compressor_version: _Optional[str] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
-    __slots__ = ("key", "mode", "max_age", "max_error_rate", "single_flight")
+    __slots__ = ("key", "mode", "max_age", "max_error_rate", "single_flight", "regenerates_stale", "wants_prefix_hint")
     KEY_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     MAX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
     SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    REGENERATES_STALE_FIELD_NUMBER: _ClassVar[int]
+    WANTS_PREFIX_HINT_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     mode: _common_pb2.CacheMode
     max_age: _duration_pb2.Duration
     max_error_rate: float
     single_flight: bool
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., single_flight: bool = ...) -> None: ...
+    regenerates_stale: bool
+    wants_prefix_hint: bool
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., single_flight: bool = ..., regenerates_stale: bool = ..., wants_prefix_hint: bool = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("digest", "hit", "miss", "lead", "follow", "semantic")
+    __slots__ = ("digest", "hit", "miss", "lead", "follow", "semantic", "regenerate", "prefix")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     HIT_FIELD_NUMBER: _ClassVar[int]
     MISS_FIELD_NUMBER: _ClassVar[int]
     LEAD_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     SEMANTIC_FIELD_NUMBER: _ClassVar[int]
+    REGENERATE_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     hit: Hit
     miss: Miss
     lead: Lead
     follow: FollowTicket
     semantic: SemanticVerdict
-    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ..., semantic: _Optional[_Union[SemanticVerdict, _Mapping]] = ...) -> None: ...
+    regenerate: Lead
+    prefix: PrefixHint
+    def __init__(self, digest: _Optional[bytes] = ..., hit: _Optional[_Union[Hit, _Mapping]] = ..., miss: _Optional[_Union[Miss, _Mapping]] = ..., lead: _Optional[_Union[Lead, _Mapping]] = ..., follow: _Optional[_Union[FollowTicket, _Mapping]] = ..., semantic: _Optional[_Union[SemanticVerdict, _Mapping]] = ..., regenerate: _Optional[_Union[Lead, _Mapping]] = ..., prefix: _Optional[_Union[PrefixHint, _Mapping]] = ...) -> None: ...
+
+class PrefixHint(_message.Message):
+    __slots__ = ("marks", "holders", "is_noted")
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    IS_NOTED_FIELD_NUMBER: _ClassVar[int]
+    marks: bytes
+    holders: _containers.RepeatedCompositeFieldContainer[PrefixHolder]
+    is_noted: bool
+    def __init__(self, marks: _Optional[bytes] = ..., holders: _Optional[_Iterable[_Union[PrefixHolder, _Mapping]]] = ..., is_noted: bool = ...) -> None: ...
+
+class PrefixHolder(_message.Message):
+    __slots__ = ("instance", "resident_tokens")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    resident_tokens: int
+    def __init__(self, instance: _Optional[str] = ..., resident_tokens: _Optional[int] = ...) -> None: ...
+
+class NotePrefixRequest(_message.Message):
+    __slots__ = ("marks", "block_hashes", "block_tokens", "prompt_tokens")
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_HASHES_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    marks: bytes
+    block_hashes: _containers.RepeatedScalarFieldContainer[int]
+    block_tokens: int
+    prompt_tokens: int
+    def __init__(self, marks: _Optional[bytes] = ..., block_hashes: _Optional[_Iterable[int]] = ..., block_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+
+class NotePrefixResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class SemanticVerdict(_message.Message):
     __slots__ = ("decided_by", "similarity", "error_bound", "problem")

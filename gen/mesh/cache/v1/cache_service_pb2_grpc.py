@@ -95,6 +95,11 @@ class CacheServiceStub(object):
                 request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.SerializeToString,
                 response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.FromString,
                 _registered_method=True)
+        self.NotePrefix = channel.unary_unary(
+                '/mesh.cache.v1.CacheService/NotePrefix',
+                request_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixRequest.SerializeToString,
+                response_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -185,6 +190,13 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NotePrefix(self, request, context):
+        """Says of which blocks of an engine's prefix cache a prompt that was looked up is made. Only routers call it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +259,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.Import,
                     request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.FromString,
                     response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.SerializeToString,
+            ),
+            'NotePrefix': grpc.unary_unary_rpc_method_handler(
+                    servicer.NotePrefix,
+                    request_deserializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixRequest.FromString,
+                    response_serializer=mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +591,33 @@ class CacheService(object):
             '/mesh.cache.v1.CacheService/Import',
             mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportRequest.SerializeToString,
             mesh_dot_cache_dot_v1_dot_cache__service__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NotePrefix(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.cache.v1.CacheService/NotePrefix',
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixRequest.SerializeToString,
+            mesh_dot_cache_dot_v1_dot_cache__service__pb2.NotePrefixResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,8 @@ class CacheServiceStub:
     """Streams every entry of the caller's tenant that could be served now."""
     Import: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.ImportRequest, _cache_service_pb2.ImportResponse]
     """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
+    NotePrefix: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.NotePrefixRequest, _cache_service_pb2.NotePrefixResponse]
+    """Says of which blocks of an engine's prefix cache a prompt that was looked up is made. Only routers call it."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -87,6 +89,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Streams every entry of the caller's tenant that could be served now."""
     Import: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.ImportRequest, _cache_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
+    NotePrefix: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.NotePrefixRequest, _cache_service_pb2.NotePrefixResponse]  # type: ignore[assignment]
+    """Says of which blocks of an engine's prefix cache a prompt that was looked up is made. Only routers call it."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores whole answers and gives them back as the events they were. The tenant is the caller's identity."""
@@ -186,5 +190,13 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_service_pb2.ImportResponse, _abc.Awaitable[_cache_service_pb2.ImportResponse]]:
         """Takes some entries that were exported, for the caller's tenant, whoever exported them. Taking them again is harmless."""
+
+    @_abc_1.abstractmethod
+    def NotePrefix(
+        self,
+        request: _cache_service_pb2.NotePrefixRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_service_pb2.NotePrefixResponse, _abc.Awaitable[_cache_service_pb2.NotePrefixResponse]]:
+        """Says of which blocks of an engine's prefix cache a prompt that was looked up is made. Only routers call it."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

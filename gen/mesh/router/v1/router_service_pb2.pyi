@@ -17,10 +17,19 @@ class OnExceed(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ON_EXCEED_REJECT: _ClassVar[OnExceed]
     ON_EXCEED_DOWNGRADE: _ClassVar[OnExceed]
     ON_EXCEED_TRUNCATE: _ClassVar[OnExceed]
+
+class Replay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLAY_UNSPECIFIED: _ClassVar[Replay]
+    REPLAY_AT_ONCE: _ClassVar[Replay]
+    REPLAY_PACED: _ClassVar[Replay]
 ON_EXCEED_UNSPECIFIED: OnExceed
 ON_EXCEED_REJECT: OnExceed
 ON_EXCEED_DOWNGRADE: OnExceed
 ON_EXCEED_TRUNCATE: OnExceed
+REPLAY_UNSPECIFIED: Replay
+REPLAY_AT_ONCE: Replay
+REPLAY_PACED: Replay
 
 class GenerateRequest(_message.Message):
     __slots__ = ("prompt", "sampling", "stopping", "output", "constraint", "model", "tier", "slo", "budget", "cache", "compression", "route", "session_id", "labels", "idempotency_key")
@@ -84,20 +93,22 @@ class Budget(_message.Message):
     def __init__(self, max_cost_micro_usd: _Optional[int] = ..., max_tokens: _Optional[int] = ..., on_exceed: _Optional[_Union[OnExceed, str]] = ...) -> None: ...
 
 class CachePolicy(_message.Message):
-    __slots__ = ("mode", "scope", "max_age", "ttl", "max_error_rate", "no_store")
+    __slots__ = ("mode", "scope", "max_age", "ttl", "max_error_rate", "no_store", "replay")
     MODE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     MAX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
     NO_STORE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
     mode: _common_pb2.CacheMode
     scope: _common_pb2.CacheScope
     max_age: _duration_pb2.Duration
     ttl: _duration_pb2.Duration
     max_error_rate: float
     no_store: bool
-    def __init__(self, mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., scope: _Optional[_Union[_common_pb2.CacheScope, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., no_store: bool = ...) -> None: ...
+    replay: Replay
+    def __init__(self, mode: _Optional[_Union[_common_pb2.CacheMode, str]] = ..., scope: _Optional[_Union[_common_pb2.CacheScope, str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_error_rate: _Optional[float] = ..., no_store: bool = ..., replay: _Optional[_Union[Replay, str]] = ...) -> None: ...
 
 class CompressionPolicy(_message.Message):
     __slots__ = ("mode", "target_ratio", "min_quality", "protect", "frozen_prefix")
@@ -146,7 +157,7 @@ class GenerateEvent(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., delta: _Optional[_Union[_common_pb2.Delta, _Mapping]] = ..., escalated: _Optional[_Union[Escalated, _Mapping]] = ..., migrated: _Optional[_Union[Migrated, _Mapping]] = ..., hedged: _Optional[_Union[Hedged, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("decision_id", "model", "tier", "instance", "revision", "cache_status", "compression")
+    __slots__ = ("decision_id", "model", "tier", "instance", "revision", "cache_status", "compression", "stale")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +165,7 @@ class Accepted(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     CACHE_STATUS_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     model: str
     tier: str
@@ -161,7 +173,8 @@ class Accepted(_message.Message):
     revision: str
     cache_status: _common_pb2.CacheStatus
     compression: _common_pb2.CompressionSummary
-    def __init__(self, decision_id: _Optional[str] = ..., model: _Optional[str] = ..., tier: _Optional[str] = ..., instance: _Optional[str] = ..., revision: _Optional[str] = ..., cache_status: _Optional[_Union[_common_pb2.CacheStatus, str]] = ..., compression: _Optional[_Union[_common_pb2.CompressionSummary, _Mapping]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, decision_id: _Optional[str] = ..., model: _Optional[str] = ..., tier: _Optional[str] = ..., instance: _Optional[str] = ..., revision: _Optional[str] = ..., cache_status: _Optional[_Union[_common_pb2.CacheStatus, str]] = ..., compression: _Optional[_Union[_common_pb2.CompressionSummary, _Mapping]] = ..., stale: bool = ...) -> None: ...
 
 class Escalated(_message.Message):
     __slots__ = ("from_model", "to_model", "reason")

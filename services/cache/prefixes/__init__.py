@@ -1,0 +1,1 @@
+"""Which engine holds the beginning of a prompt."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from meshkit.clock import Clock
+from services.cache.settings import FarTierSettings
 
 
 class Breaker:
@@ -54,14 +55,13 @@ async def keep_probing(
     probe: Callable[[], Awaitable[bool]],
     *,
     clock: Clock,
-    first_rest_s: float,
-    longest_rest_s: float,
+    settings: FarTierSettings,
 ) -> None:
     """Close the breaker whenever a probe succeeds; rests double between failed probes. Runs until cancelled."""
     while True:
         await breaker.opened()
-        rest_s = first_rest_s
+        rest_s = settings.first_rest_s
         while not await probe():
             await clock.sleep(rest_s)
-            rest_s = min(rest_s * 2, longest_rest_s)
+            rest_s = min(rest_s * 2, settings.longest_rest_s)
         breaker.close()

@@ -27,7 +27,30 @@ class L1Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class L2Settings:
+class FarTierSettings:
+    """What the tiers outside this process have in common."""
+
+    timeout_s: float = 0.02
+    """Longest that a look-up waits."""
+    failure_limit: int = 3
+    """Failures in a row after which the tier is passed over."""
+    first_rest_s: float = 0.2
+    """Between the first two probes of a tier that is passed over, and after a write that a disk did not take."""
+    longest_rest_s: float = 2.0
+    queue_entries: int = 1024
+    """Writes that may wait; more are dropped and counted."""
+    queue_bytes: int = 64 * _MIB
+
+    def check(self, section: str, *positive: str) -> None:
+        """Raises for the first value out of its range; `positive` names more that must be over 0."""
+        for name in (*positive, "timeout_s", "failure_limit", "first_rest_s", "queue_entries", "queue_bytes"):
+            require(getattr(self, name) > 0, f"{section}.{name} must be over 0")
+        longest = f"{section}.longest_rest_s must not be under {section}.first_rest_s"
+        require(self.longest_rest_s >= self.first_rest_s, longest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L2Settings(FarTierSettings):
     """A Valkey or Redis server, or a cluster of them. Its own maxmemory is the byte budget."""
 
     url: str = ""
@@ -45,33 +68,20 @@ class L2Settings:
     password_file: Path | None = None
     """File that holds the password, so that it is in no environment and no process list."""
     ttl_s: float = 3600.0
-    timeout_s: float = 0.02
-    """Longest that a look-up waits."""
     write_timeout_s: float = 0.25
     """Longest that a write takes; no request waits for it."""
     max_connections: int = 32
-    failure_limit: int = 3
-    """Failures in a row after which the tier is passed over."""
-    first_rest_s: float = 0.2
-    """Between the first two probes of a tier that is passed over."""
-    longest_rest_s: float = 2.0
-    queue_entries: int = 1024
-    """Writes that may wait; more are dropped and counted."""
-    queue_bytes: int = 64 * _MIB
 
     def __post_init__(self) -> None:
         require(not self.url or self.url.startswith(_URL_SCHEMES), f"l2.url must start with one of {_URL_SCHEMES}")
         require(not self.cluster or bool(urlsplit(self.url).hostname), "l2.cluster needs a host in l2.url")
         has_certificate, has_key = self.certificate_file is not None, self.key_file is not None
         require(has_certificate == has_key, "l2.certificate_file and l2.key_file belong together")
-        for name in ("ttl_s", "timeout_s", "write_timeout_s", "max_connections", "failure_limit", "first_rest_s"):
-            require(getattr(self, name) > 0, f"l2.{name} must be over 0")
-        require(self.longest_rest_s >= self.first_rest_s, "l2.longest_rest_s must not be under l2.first_rest_s")
-        require(self.queue_entries > 0 and self.queue_bytes > 0, "l2.queue_entries and l2.queue_bytes must be over 0")
+        self.check("l2", "ttl_s", "write_timeout_s", "max_connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class L3Settings:
+class L3Settings(FarTierSettings):
     """A folder on a local disk, of one process at a time."""
 
     directory: Path | None = None
@@ -81,31 +91,17 @@ class L3Settings:
     min_free_bytes: int = 1 * _GB
     """What it leaves free on the disk for others, whatever its budget."""
     ttl_s: float = 86_400.0
-    timeout_s: float = 0.02
-    """Longest that a look-up waits."""
     write_timeout_s: float = 5.0
     """Longest that a write takes; no request waits for it."""
     max_lookups: int = 32
     """Look-ups that may wait for the disk; more pass it over."""
-    failure_limit: int = 3
-    """Failures in a row after which the tier is passed over."""
-    first_rest_s: float = 0.2
-    """Between the first two probes of a tier that is passed over, and after a write that the disk did not take."""
-    longest_rest_s: float = 2.0
     tidy_every_s: float = 5.0
     """How often expired entries are removed and their space is given back."""
-    queue_entries: int = 1024
-    """Writes that may wait; more are dropped and counted."""
-    queue_bytes: int = 64 * _MIB
 
     def __post_init__(self) -> None:
         require(self.budget_bytes >= 10 * _MIB, "l3.budget_bytes must be at least 10 MiB")
         require(self.min_free_bytes >= 0, "l3.min_free_bytes must not be negative")
-        for name in ("ttl_s", "timeout_s", "write_timeout_s", "max_lookups", "failure_limit", "first_rest_s"):
-            require(getattr(self, name) > 0, f"l3.{name} must be over 0")
-        require(self.longest_rest_s >= self.first_rest_s, "l3.longest_rest_s must not be under l3.first_rest_s")
-        require(self.tidy_every_s > 0, "l3.tidy_every_s must be over 0")
-        require(self.queue_entries > 0 and self.queue_bytes > 0, "l3.queue_entries and l3.queue_bytes must be over 0")
+        self.check("l3", "ttl_s", "write_timeout_s", "max_lookups", "tidy_every_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

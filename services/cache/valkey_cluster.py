@@ -9,19 +9,24 @@ start, every few seconds, and as soon as a server says that a key is elsewhere; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import valkey.asyncio as valkey_client
 from valkey.crc import key_slot
 
 from meshkit.clock import Clock
 from services.cache.settings import L2Settings
 from services.cache.tier import TierUnavailable
-from services.cache.valkey_node import ValkeyNode
+from services.cache.valkey_node import Refused, ValkeyNode
 
 _REFRESH_S = 2.0
 _SLOT_COUNT = 16384
+_ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN")
+"""How errors begin that mean that another server has the key."""
+
+T = TypeVar("T")
 
 
 class Servers(Protocol):
@@ -44,6 +49,23 @@ class Servers(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def servers_of(settings: L2Settings, clock: Clock) -> Servers:
+    """The one server, or the cluster."""
+    return Cluster(settings, clock) if settings.cluster else OneServer(settings, clock)
+
+
+async def ask(
+    servers: Servers, key: bytes, command: Callable[[valkey_client.Valkey], Awaitable[T]], timeout_s: float
+) -> T:
+    """The reply of the server that has the key. Raises TierUnavailable; Refused for an answer that is an error."""
+    try:
+        return await servers.of(key).call(command, timeout_s)
+    except Refused as refusal:
+        if str(refusal).startswith(_ELSEWHERE):
+            servers.moved()
+        raise
 
 
 class OneServer:

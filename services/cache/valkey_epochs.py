@@ -17,9 +17,7 @@ from meshkit.clock import Clock
 from services.cache.epochs import Rule, Selector, rule_about
 from services.cache.settings import EpochSettings, L2Settings
 from services.cache.shared_epochs import HISTORY_BYTES, ONCE_TTL_S, PAGE_RULES, Heard, Issued, Once
-from services.cache.valkey_cluster import Cluster, OneServer, Servers
-from services.cache.valkey_node import Refused
-from services.cache.valkey_tier import ELSEWHERE
+from services.cache.valkey_cluster import ask, servers_of
 
 RULES = b"mesh:cache:epochs:{1}:rules"
 _ONCE = b"mesh:cache:epochs:{1}:once:"
@@ -73,7 +71,7 @@ class ValkeyEpochs:
         # noticed as soon as the bound needs.
         rest_s = settings.poll_s
         own = dataclasses.replace(l2, max_connections=_CONNECTIONS, first_rest_s=rest_s, longest_rest_s=rest_s)
-        self._servers: Servers = Cluster(own, clock) if own.cluster else OneServer(own, clock)
+        self._servers = servers_of(own, clock)
         self._timeout_s = settings.timeout_s
 
     async def watch(self) -> None:
@@ -120,12 +118,7 @@ class ValkeyEpochs:
         return await self._call(lambda client: client.eval(script, len(keys), *keys, *arguments))
 
     async def _call(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
-        try:
-            return await self._servers.of(RULES).call(command, self._timeout_s)
-        except Refused as refusal:
-            if str(refusal).startswith(ELSEWHERE):
-                self._servers.moved()
-            raise
+        return await ask(self._servers, RULES, command, self._timeout_s)
 
 
 def _once_key(once: Once | None) -> bytes:

@@ -17,9 +17,7 @@ import valkey.asyncio as valkey_client
 from meshkit.clock import Clock
 from services.cache.flight import FlightTimes, Joined, Lease, LostLease, Page, Phase, new_flight
 from services.cache.settings import L2Settings
-from services.cache.valkey_cluster import Cluster, OneServer, Servers
-from services.cache.valkey_node import Refused
-from services.cache.valkey_tier import ELSEWHERE
+from services.cache.valkey_cluster import ask, servers_of
 
 _PREFIX = b"mesh:flight:1:"
 _LOST = -1
@@ -107,7 +105,7 @@ class ValkeyFlights:
 
     def __init__(self, settings: L2Settings, times: FlightTimes, clock: Clock) -> None:
         own = dataclasses.replace(settings, max_connections=_CONNECTIONS)
-        self._servers: Servers = Cluster(own, clock) if own.cluster else OneServer(own, clock)
+        self._servers = servers_of(own, clock)
         self._timeout_s = settings.write_timeout_s
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._ttl_ms, self._keep_ms = int(times.ttl_s * 1000), int(times.keep_s * 1000)
@@ -163,12 +161,7 @@ class ValkeyFlights:
             return client.eval(script, 2, slot, slot + b":log", *arguments)  # type: ignore[arg-type]
 
         async with self._turns:
-            try:
-                reply: Sequence[Any] = await self._servers.of(slot).call(command, self._timeout_s)
-            except Refused as refusal:
-                if str(refusal).startswith(ELSEWHERE):
-                    self._servers.moved()
-                raise
+            reply: Sequence[Any] = await ask(self._servers, slot, command, self._timeout_s)
         return reply
 
 

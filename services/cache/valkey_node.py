@@ -49,13 +49,7 @@ class ValkeyNode:
 
     async def watch(self) -> None:
         """Connect, and connect again whenever the server went away. Runs until cancelled."""
-        await keep_probing(
-            self._breaker,
-            self._answers,
-            clock=self._clock,
-            first_rest_s=self._settings.first_rest_s,
-            longest_rest_s=self._settings.longest_rest_s,
-        )
+        await keep_probing(self._breaker, self._answers, clock=self._clock, settings=self._settings)
 
     async def close(self) -> None:
         await self._client.aclose()

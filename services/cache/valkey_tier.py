@@ -18,13 +18,12 @@ from services.cache.entry import VERSION, Entry, Unreadable, decode, encode
 from services.cache.lifetime import TierLifetime
 from services.cache.settings import L2Settings
 from services.cache.tier import UNKNOWN, Swept, TierSize, TierUnavailable
-from services.cache.valkey_cluster import Cluster, OneServer, Servers
-from services.cache.valkey_node import Refused, ValkeyNode
+from services.cache.valkey_cluster import ask, servers_of
+from services.cache.valkey_node import ValkeyNode
 
 KEY_PREFIX = b"mesh:cache:%d:" % VERSION
 """Instances of another version, such as during a roll-out, do not meet in one server."""
 _KEYS_A_SCAN = 500
-ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN")
 
 T = TypeVar("T")
 
@@ -36,7 +35,7 @@ class ValkeyTier:
         self._settings = settings
         self._lifetime = lifetime
         self._clock = clock
-        self._servers: Servers = Cluster(settings, clock) if settings.cluster else OneServer(settings, clock)
+        self._servers = servers_of(settings, clock)
 
     @property
     def is_available(self) -> bool:
@@ -133,12 +132,7 @@ class ValkeyTier:
         )
 
     async def _call(self, key: bytes, command: Callable[[valkey_client.Valkey], Awaitable[T]], timeout_s: float) -> T:
-        try:
-            return await self._servers.of(KEY_PREFIX + key).call(command, timeout_s)
-        except Refused as refusal:
-            if str(refusal).startswith(ELSEWHERE):
-                self._servers.moved()
-            raise
+        return await ask(self._servers, KEY_PREFIX + key, command, timeout_s)
 
 
 def _scan(cursor: int, pattern: bytes) -> Callable[[valkey_client.Valkey], Awaitable[Any]]:

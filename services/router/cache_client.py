@@ -38,6 +38,9 @@ from services.router.telling import (
 
 KNOWN_FOR_S = 0.5
 """A finished flight can be followed for longer than that."""
+_LATE_S = 0.05
+"""Longer than that after its time-out, an event loop that has nothing else to do has noticed it."""
+_LOOK_UPS = 3
 _INSTANCE_FAULTS = (BackendDown, DeadlineExceeded)
 
 
@@ -90,23 +93,25 @@ class CacheClient:
         )
         call = current_call()
         key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
-        self._known_flights = {
-            known: one for known, one in self._known_flights.items() if one.until > self._clock.now()
-        }
-        if (flight := self._known_flights.get(key)) is not None:
+        flight = self._known_flights.get(key)
+        if flight is not None and flight.until > self._clock.now():
             return flight.found
         while True:
             found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))
-            if found.follow is not None:
-                self._known_flights[key] = _KnownFlight(found=found, until=self._clock.now() + KNOWN_FOR_S)
+            if found.follow is not None and is_own:
+                self._remember(key, found)
             if is_own:
                 return found
             if found.lead is None:
                 return dataclasses.replace(found, regenerate=None)
 
+    def _remember(self, key: tuple[str, str, bytes], found: Found) -> None:
+        now = self._clock.now()
+        self._known_flights = {name: one for name, one in self._known_flights.items() if one.until > now}
+        self._known_flights[key] = _KnownFlight(found=found, until=now + KNOWN_FOR_S)
+
     async def _look_up(self, message: cache_service_pb2.LookupRequest) -> Found:
-        instance = pick_rested(self._picker)
-        reply = await self._ask(instance, "Lookup", message, self._lookup_timeout_s)
+        reply, instance = await self._first_reply(message)
         # A finish reason that this version does not know makes the entry unreadable here: a miss.
         if reply.WhichOneof("result") == "hit" and reply.hit.answer.finish_reason in FINISH_REASON_OF_CODE:
             return Found(
@@ -170,13 +175,27 @@ class CacheClient:
         rested = [instance for instance in known if not self._picker.is_resting(instance)]
         return rested[0] if rested else pick_rested(self._picker)
 
+    async def _first_reply(self, message: cache_service_pb2.LookupRequest) -> tuple[Any, Instance]:
+        """A look-up that this process was too busy to hear the reply of is made again: generating costs far more."""
+        for attempts_left in reversed(range(_LOOK_UPS)):
+            instance = pick_rested(self._picker)
+            try:
+                return await self._ask(instance, "Lookup", message, self._lookup_timeout_s), instance
+            except DeadlineExceeded:
+                if not attempts_left or self._picker.is_resting(instance):
+                    raise
+        raise AssertionError("unreachable")
+
     async def _ask(self, instance: Instance, method: str, message: Any, timeout_s: float) -> Any:
+        began_at = self._clock.now()
         try:
             reply = await self._calls.unary(
                 getattr(self._stub(instance), method), message, timeout_s=timeout_s, peer=instance.id
             )
-        except _INSTANCE_FAULTS:
-            self._picker.failed(instance)
+        except _INSTANCE_FAULTS as error:
+            # Time that ran out while this process was itself late says nothing about the cache.
+            if isinstance(error, BackendDown) or self._clock.now() - began_at < timeout_s + _LATE_S:
+                self._picker.failed(instance)
             raise
         self._picker.succeeded(instance)
         return reply

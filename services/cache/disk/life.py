@@ -51,13 +51,7 @@ class FileLife:
 
     async def watch(self) -> None:
         """Open the file, again whenever that became necessary. Runs until cancelled."""
-        await keep_probing(
-            self._breaker,
-            self._opens,
-            clock=self._clock,
-            first_rest_s=self._settings.first_rest_s,
-            longest_rest_s=self._settings.longest_rest_s,
-        )
+        await keep_probing(self._breaker, self._opens, clock=self._clock, settings=self._settings)
 
     async def close(self) -> None:
         """Let go of the file, within a bound."""

@@ -4,6 +4,7 @@ import asyncio
 
 from meshkit.testing.clock import FakeClock
 from services.cache.breaker import Breaker, keep_probing
+from services.cache.settings import FarTierSettings
 
 
 class Server:
@@ -19,7 +20,7 @@ class Server:
 def start(server: Server, clock: FakeClock) -> tuple[Breaker, asyncio.Task[None]]:
     breaker = Breaker(failure_limit=3)
     return breaker, asyncio.create_task(
-        keep_probing(breaker, server.probe, clock=clock, first_rest_s=1.0, longest_rest_s=4.0)
+        keep_probing(breaker, server.probe, clock=clock, settings=FarTierSettings(first_rest_s=1.0, longest_rest_s=4.0))
     )
 
 

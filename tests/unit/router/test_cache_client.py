@@ -1,0 +1,70 @@
+"""Whose fault a late look-up is: the cache's, which then rests, or this process's own, which then asks again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.cache.v1 import cache_service_pb2
+from mesh.router.v1 import router_service_pb2
+from meshkit.channels import ChannelPool
+from meshkit.errors import DeadlineExceeded
+from meshkit.picker import Picker
+from meshkit.registry.base import InstanceSet
+from meshkit.testing.clock import FakeClock
+from services.router.cache_client import CacheClient
+from services.router.catalogue import Catalogue
+from services.router.ports import Found
+from tests.unit.router.fakes import instance, question
+
+TIMEOUT_S = 0.25
+SAID = cache_service_pb2.LookupResponse(digest=b"digest")
+
+
+class LateCalls:
+    """Each call ends when its time is over, and is heard of so many seconds later; None: it is answered at once."""
+
+    def __init__(self, clock: FakeClock, *heard_late_s: float | None) -> None:
+        self._clock = clock
+        self._heard_late_s = list(heard_late_s)
+
+    async def unary(self, method: Any, message: Any, *, timeout_s: float, peer: str) -> Any:
+        late_s = self._heard_late_s.pop(0)
+        if late_s is None:
+            return SAID
+        await self._clock.advance(timeout_s + late_s)
+        raise DeadlineExceeded("no reply in time")
+
+
+async def look_up(*heard_late_s: float | None) -> Found:
+    clock = FakeClock()
+    caches = InstanceSet("mesh-cache")
+    caches.replace((instance("cache"),))
+    client = CacheClient(
+        picker=Picker(caches, clock),
+        channels=ChannelPool(),
+        calls=LateCalls(clock, *heard_late_s),  # type: ignore[arg-type]
+        lookup_timeout_s=TIMEOUT_S,
+        commit_timeout_s=TIMEOUT_S,
+        compressor=InstanceSet("mesh-compressor"),
+        clock=clock,
+    )
+    request = router_service_pb2.GenerateRequest(prompt={"text": "Hello"})
+    model = Catalogue({}).choose((instance("a"),))
+    return await client.look_up(question(payload=request), model)
+
+
+async def test_a_look_up_whose_end_a_busy_process_heard_of_late_is_made_again() -> None:
+    found = await look_up(0.3, 0.3, None)
+    assert found.digest == b"digest"
+
+
+async def test_a_process_that_stays_too_busy_gives_up_after_three() -> None:
+    with pytest.raises(DeadlineExceeded):
+        await look_up(0.3, 0.3, 0.3, None)
+
+
+async def test_a_cache_that_does_not_answer_in_time_is_asked_once_and_rests() -> None:
+    with pytest.raises(DeadlineExceeded):
+        await look_up(0.0, None)

@@ -28,7 +28,7 @@ from services.inference.engine.messages import (
     Stopping,
 )
 from tests.support.engine_process import EngineStopped, EngineUnderTest, LentEngine
-from tests.support.tiny_model import CONTEXT_TOKENS, Family, make_tiny_model
+from tests.support.tiny_model import CONTEXT_TOKENS, make_tiny_model
 
 PROMPT_LENGTHS = (3, 40, 1, 17, 90)
 DRAWN = 16
@@ -104,7 +104,7 @@ def test_abort_frees_the_blocks_and_says_nothing_more_of_the_sequence(served: Se
     engine.channel.write(greedy(1, [9] * 30, 1500))
     wait_for_token(engine)
     engine.channel.write(Abort(sequence_id=1))
-    engine.channel.write(greedy(2, [9], 400))
+    engine.channel.write(greedy(2, [9], 100))
     after_abort = [event for event in until_finished(engine, 2) if any(t.sequence_id == 2 for t in event.tokens)]
     assert all(token.sequence_id == 2 for event in after_abort for token in event.tokens)
     assert after_abort[-1].load.kv_used_tokens == 0

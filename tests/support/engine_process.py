@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +97,25 @@ class EngineUnderTest:
                     if token.finish is not None:
                         open_ids.discard(token.sequence_id)
         return drawn
+
+
+class LentEngine:
+    """One engine for many tests: started when it is first wanted, and again where a test has ended it."""
+
+    def __init__(self, start: Callable[[], EngineUnderTest]) -> None:
+        self._start = start
+        self._engine: EngineUnderTest | None = None
+        self._ready: Ready | None = None
+
+    def lend(self) -> tuple[EngineUnderTest, Ready]:
+        """Whoever borrows it leaves it idle, with nothing unread but heartbeats, or ends it."""
+        if self._engine is None or self._ready is None or self._engine.process.poll() is not None:
+            self.end()
+            self._engine = self._start()
+            self._ready = self._engine.ready()
+        return self._engine, self._ready
+
+    def end(self) -> None:
+        if self._engine is not None:
+            self._engine.__exit__()
+            self._engine = self._ready = None

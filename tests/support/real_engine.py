@@ -20,6 +20,8 @@ from services.inference.supervisor import Patience
 from tests.support.engine_process import CACHE_DIR
 from tests.support.tiny_model import CONTEXT_TOKENS
 
+# Engines that many tests kill one after the other come back at once; how long a back-off lasts is no rule of theirs.
+PATIENCE = Patience(first_backoff_s=0.05, longest_backoff_s=0.4)
 LONGEST_PROMPT = [9] * (CONTEXT_TOKENS - 1)
 
 
@@ -45,7 +47,7 @@ def launcher(model_dir: Path, all_reduce: str) -> Callable[[], Awaitable[EngineP
 @asynccontextmanager
 async def two_ranks(model_dir: Path, all_reduce: str) -> AsyncIterator[EngineClient]:
     """Started, and gone afterwards."""
-    client = EngineClient(launcher(model_dir, all_reduce), SystemClock(), Patience(), most_sequences=400)
+    client = EngineClient(launcher(model_dir, all_reduce), SystemClock(), PATIENCE, most_sequences=400)
     try:
         await client.start()
         yield client

@@ -14,9 +14,11 @@ from typing import NoReturn
 
 
 def main(arguments: list[str]) -> NoReturn:
+    from services.inference.engine import collection
     from services.inference.engine.options import parse
     from services.inference.engine.ranks import die_with_parent
 
+    collection.pause()
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = parse(arguments)

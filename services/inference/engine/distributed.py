@@ -69,8 +69,7 @@ def why_not_shm(size: int) -> str | None:
     if free < size * SHM_BYTES_PER_RANK:
         return f"/dev/shm has {free >> 20} MiB free, {size * SHM_BYTES_PER_RANK >> 20} are needed"
     try:
-        with _one_builder_at_a_time():
-            _load_shm_op()
+        _load_shm_op_in_turn()
     except Exception as error:
         return f"the all-reduce could not be built ({type(error).__name__}); it needs g++ and Python's headers"
     return None
@@ -82,7 +81,9 @@ def join(options: EngineOptions, all_reduce: str) -> None:
     import torch.distributed
 
     rank, size, backend = options.rank, options.tensor_parallel_size, "nccl" if all_reduce == "nccl" else "gloo"
-    if all_reduce != "shm":
+    if all_reduce == "shm":
+        _load_shm_op_in_turn()  # here, since DeepSpeed would wait for ever for a lock that a killed rank left
+    else:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if options.rendezvous.startswith(meeting.SCHEME):
         meeting.meet(rank, size, options.rendezvous, backend, store_fd=options.store_fd, timeout=_TIMEOUT)
@@ -143,6 +144,12 @@ def make_fence(device: torch.device) -> Callable[[], None]:
         token[0].item()  # on a GPU the call above only queues
 
     return fence
+
+
+def _load_shm_op_in_turn() -> None:
+    """A second call in a process costs nothing."""
+    with _one_builder_at_a_time():
+        _load_shm_op()
 
 
 def _load_shm_op() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.inference.engine import distributed
+from services.inference.engine import collection, distributed
 from services.inference.engine.available import give_back_freed
 from services.inference.engine.options import EngineOptions
 from services.inference.engine.plan import Join
@@ -60,6 +60,7 @@ class Rank:
 
         from services.inference.engine.loading import load_whole_model
 
+        collection.resume()
         model: Any = load_whole_model(options.model_dir, getattr(torch, options.dtype))
         return cls(
             options=options,

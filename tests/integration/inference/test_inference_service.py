@@ -1,4 +1,7 @@
-"""Rules of the whole service with its real engine: two ranks, a tiny model, real gRPC."""
+"""Rules of the whole service with its real engine: one and two ranks, a tiny model, real gRPC.
+
+The tests of a size share one service: each leaves it serving, with nothing running and nothing kept.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +11,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.common.v1 import common_pb2
@@ -19,6 +23,7 @@ from services.inference.app import InferenceService, build
 from services.inference.settings import EngineSettings, InferenceSettings, ModelSettings
 from tests.support.tiny_model import CONTEXT_TOKENS, make_tiny_model
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).resolve().parents[3]
 START_TIMEOUT_S = 300.0
 """Compiling the all-reduce for the first time takes two minutes on two cores."""
@@ -41,12 +46,17 @@ def settings(request: pytest.FixtureRequest, model_dir: Path) -> InferenceSettin
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(settings: InferenceSettings) -> AsyncIterator[grpc.aio.Channel]:
     async with asyncio.timeout(START_TIMEOUT_S):
         serving = running_server(settings, build, InferenceService)
         async with serving as address, grpc.aio.insecure_channel(address) as channel:
             yield channel
+
+
+async def generation(stub: Any) -> int:
+    """Which life of its engine the service is in."""
+    return int((await stub.GetLoad(pb.GetLoadRequest())).load.engine_generation)
 
 
 def ask(text: str = "hello", *, max_tokens: int = 16, **fields: Any) -> pb.GenerateRequest:
@@ -64,6 +74,7 @@ async def answer(stub: Any, request: pb.GenerateRequest) -> tuple[str, pb.Finish
 
 async def test_shared_prefixes_are_found_reported_and_flushed(channel: grpc.aio.Channel) -> None:
     stub: Any = InferenceServiceStub(channel)
+    await stub.FlushCache(pb.FlushCacheRequest())
     following = stub.SubscribeKvEvents(pb.SubscribeKvEventsRequest())
     assert (await following.read()).HasField("snapshot")
     text = "Count from one to ten: one two three four five six seven eight nine ten. " * 3
@@ -99,6 +110,7 @@ async def test_kept_prefix_counts_as_used_until_it_is_let_go(channel: grpc.aio.C
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await stub.PinPrefix(pb.PinPrefixRequest(prompt=common_pb2.Prompt(token_ids={"ids": [10] * 511})))
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await stub.PinPrefix(pb.PinPrefixRequest(prompt=too_long.prompt, unpin=True))
 
 
 async def test_service_serves_several_streams_and_frees_all(channel: grpc.aio.Channel) -> None:
@@ -146,22 +158,23 @@ async def test_prompt_that_no_model_could_read_is_refused_and_the_engine_lives(
     channel: grpc.aio.Channel, prompt: dict[str, Any], field: str
 ) -> None:
     stub: Any = InferenceServiceStub(channel)
+    before = await generation(stub)
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await answer(stub, pb.GenerateRequest(prompt=common_pb2.Prompt(**prompt)))
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (refusal.value.details() or "").startswith(f"{field}: ")
     assert (await answer(stub, ask()))[0]
-    assert (await stub.GetLoad(pb.GetLoadRequest())).load.engine_generation == 1
+    assert await generation(stub) == before
 
 
-@pytest.mark.parametrize("settings", ["two ranks"], indirect=True)
 async def test_killed_rank_ends_requests_as_unavailable_and_the_service_comes_back(channel: grpc.aio.Channel) -> None:
     stub: Any = InferenceServiceStub(channel)
+    before = await generation(stub)
     responses = aiter(stub.Generate(ask(max_tokens=400)))
     await anext(responses)
     first = await anext(responses)
     sent_count = first.delta.token_count
-    _rank_1().kill()
+    _last_rank().kill()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         async with asyncio.timeout(5):
             async for response in responses:
@@ -172,7 +185,7 @@ async def test_killed_rank_ends_requests_as_unavailable_and_the_service_comes_ba
         await _serving(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
         await _serving(channel, health_pb2.HealthCheckResponse.SERVING)
     assert (await answer(stub, ask()))[0]
-    assert (await stub.GetLoad(pb.GetLoadRequest())).load.engine_generation == 2
+    assert await generation(stub) == before + 1
 
 
 async def _serving(channel: grpc.aio.Channel, wanted: int) -> None:
@@ -187,7 +200,7 @@ def _with_stop(request: pb.GenerateRequest, stop: str) -> bytes:
     return request.SerializeToString()
 
 
-def _rank_1() -> psutil.Process:
+def _last_rank() -> psutil.Process:
     """Of the engine that this test process started."""
     found = (one for one in psutil.Process().children(recursive=True) if "--rank" in one.cmdline())
-    return next(one for one in found if one.cmdline()[one.cmdline().index("--rank") + 1] == "1")
+    return max(found, key=lambda one: int(one.cmdline()[one.cmdline().index("--rank") + 1]))

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from services.inference.engine.messages import (
     StepDone,
     Stopping,
 )
-from tests.support.engine_process import EngineStopped, EngineUnderTest
-from tests.support.tiny_model import CONTEXT_TOKENS, Family, make_tiny_model
+from tests.support.engine_process import EngineStopped, EngineUnderTest, LentEngine
+from tests.support.tiny_model import CONTEXT_TOKENS, make_tiny_model
 
 PROMPT_LENGTHS = (3, 40, 1, 17, 90)
 DRAWN = 16
@@ -64,29 +65,65 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("qwen2"))
 
 
-@pytest.fixture
-def pair(checkpoint: Path) -> Iterator[EngineUnderTest]:
-    with EngineUnderTest(checkpoint, tensor_parallel_size=2) as engine:
-        yield engine
-
-
-@pytest.mark.parametrize(
-    ("family", "size", "all_reduce"),
-    [("qwen2", 1, "none"), ("qwen2", 2, "shm"), ("gemma3", 2, "shm"), ("llama", 2, "gloo")],
+@pytest.fixture(
+    scope="module",
+    params=[("qwen2", 1, "none"), ("qwen2", 2, "shm"), ("gemma3", 2, "shm"), ("llama", 2, "gloo")],
+    ids=lambda param: "-".join(map(str, param)),
 )
-def test_greedy_output_equals_plain_generate_token_for_token(
-    tmp_path: Path, family: Family, size: int, all_reduce: str
-) -> None:
-    checkpoint = make_tiny_model(tmp_path, family)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    family, size, all_reduce = request.param
+    checkpoint = make_tiny_model(tmp_path_factory.mktemp("served"), family)
     choice = "gloo" if all_reduce == "gloo" else "auto"
-    with EngineUnderTest(checkpoint, tensor_parallel_size=size, all_reduce=choice) as engine:
-        ready = engine.ready()
-        assert (ready.tensor_parallel_size, ready.all_reduce, len(ready.rank_pids)) == (size, all_reduce, size)
-        assert ready.path == "lean"
-        ranks = processes(ready.rank_pids)
-        assert engine.generate(requests()) == plain_greedy(checkpoint)
-        engine.channel.write(Shutdown())
-        assert engine.process.wait(GONE_WITHIN_S) == 0
+    lent = LentEngine(lambda: EngineUnderTest(checkpoint, tensor_parallel_size=size, all_reduce=choice))
+    yield Served(checkpoint=checkpoint, size=size, all_reduce=all_reduce, lent=lent)
+    lent.end()
+
+
+def test_greedy_output_equals_plain_generate_token_for_token(served: Served) -> None:
+    engine, ready = served.lent.lend()
+    sizes = (ready.tensor_parallel_size, ready.all_reduce, len(ready.rank_pids))
+    assert sizes == (served.size, served.all_reduce, served.size)
+    assert ready.path == "lean"
+    assert engine.generate(requests()) == plain_greedy(served.checkpoint)
+
+
+def test_idle_ranks_beat_and_burn_no_processor_time(served: Served) -> None:
+    engine, ready = served.lent.lend()
+    ranks = processes(ready.rank_pids)
+    engine.generate([greedy(1, [9, 10], 3)])
+    assert isinstance(engine.read(), Heartbeat)
+    before = [busy_s(rank) for rank in ranks]
+    for _ in range(2):
+        assert isinstance(engine.read(), Heartbeat)
+    # two idle seconds; a spinning rank would use them all
+    assert all(busy_s(rank) - spent < 0.5 for rank, spent in zip(ranks, before, strict=True))
+
+
+def test_abort_frees_the_blocks_and_says_nothing_more_of_the_sequence(served: Served) -> None:
+    engine, _ = served.lent.lend()
+    engine.channel.write(greedy(1, [9] * 30, 1500))
+    wait_for_token(engine)
+    engine.channel.write(Abort(sequence_id=1))
+    engine.channel.write(greedy(2, [9], 100))
+    after_abort = [event for event in until_finished(engine, 2) if any(t.sequence_id == 2 for t in event.tokens)]
+    assert all(token.sequence_id == 2 for event in after_abort for token in event.tokens)
+    assert after_abort[-1].load.kv_used_tokens == 0
+
+
+def test_request_that_can_not_be_run_fails_alone(served: Served) -> None:
+    engine, _ = served.lent.lend()
+    for bad in (greedy(1, [9], 5000), greedy(2, [100_000], 4)):
+        engine.channel.write(bad)
+        failed = next_but_heartbeats(engine)
+        assert isinstance(failed, SequenceFailed) and failed.sequence_id == bad.sequence_id
+    assert len(engine.generate([greedy(3, [9], 4)])[3]) == 4
+
+
+def test_shutdown_ends_all_ranks(served: Served) -> None:
+    engine, ready = served.lent.lend()
+    ranks = processes(ready.rank_pids)
+    engine.channel.write(Shutdown())
+    assert engine.process.wait(GONE_WITHIN_S) == 0
     assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
 
 
@@ -116,6 +153,12 @@ def test_without_a_compiler_the_engine_says_so_and_uses_gloo(checkpoint: Path, t
         assert engine.ready().all_reduce == "gloo"
         assert any("gloo" in stage and "g++" in stage for stage in engine.stages)
         assert len(engine.generate([greedy(1, [9, 10], 3)])[1]) == 3
+
+
+@pytest.fixture
+def pair(checkpoint: Path) -> Iterator[EngineUnderTest]:
+    with EngineUnderTest(checkpoint, tensor_parallel_size=2) as engine:
+        yield engine
 
 
 def test_death_of_a_rank_while_decoding_ends_the_whole_engine(pair: EngineUnderTest) -> None:
@@ -148,39 +191,6 @@ def test_end_of_the_socket_ends_all_ranks(pair: EngineUnderTest) -> None:
     assert psutil.wait_procs(ranks, GONE_WITHIN_S)[1] == []
 
 
-def test_idle_ranks_beat_and_burn_no_processor_time(pair: EngineUnderTest) -> None:
-    ranks = processes(pair.ready().rank_pids)
-    pair.generate([greedy(1, [9, 10], 3)])
-    assert isinstance(pair.read(), Heartbeat)
-    before = [busy_s(rank) for rank in ranks]
-    for _ in range(2):
-        assert isinstance(pair.read(), Heartbeat)
-    # two idle seconds; a spinning rank would use them all
-    assert all(busy_s(rank) - spent < 0.5 for rank, spent in zip(ranks, before, strict=True))
-
-
-def test_abort_frees_the_blocks_and_says_nothing_more_of_the_sequence(checkpoint: Path) -> None:
-    with EngineUnderTest(checkpoint) as engine:
-        engine.ready()
-        engine.channel.write(greedy(1, [9] * 30, 1500))
-        wait_for_token(engine)
-        engine.channel.write(Abort(sequence_id=1))
-        engine.channel.write(greedy(2, [9], 400))
-        after_abort = [event for event in until_finished(engine, 2) if any(t.sequence_id == 2 for t in event.tokens)]
-        assert all(token.sequence_id == 2 for event in after_abort for token in event.tokens)
-        assert after_abort[-1].load.kv_used_tokens == 0
-
-
-def test_request_that_can_not_be_run_fails_alone(checkpoint: Path) -> None:
-    with EngineUnderTest(checkpoint) as engine:
-        engine.ready()
-        for bad in (greedy(1, [9], 5000), greedy(2, [100_000], 4)):
-            engine.channel.write(bad)
-            failed = next_but_heartbeats(engine)
-            assert isinstance(failed, SequenceFailed) and failed.sequence_id == bad.sequence_id
-        assert len(engine.generate([greedy(3, [9], 4)])[3]) == 4
-
-
 def test_checkpoint_cut_short_is_fatal_with_advice(tmp_path: Path) -> None:
     weights = make_tiny_model(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -191,7 +201,7 @@ def test_checkpoint_cut_short_is_fatal_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "sequences", "expected"), [(1, 4, 4 * CONTEXT_TOKENS), (2, 3, 3 * CONTEXT_TOKENS)])
-def test_cache_without_a_size_holds_every_sequence_s_context_where_memory_allows(
+def test_cache_without_a_size_holds_every_sequence_s_context_but_no_sequence_beyond_it(
     checkpoint: Path, size: int, sequences: int, expected: int
 ) -> None:
     with EngineUnderTest(
@@ -200,15 +210,10 @@ def test_cache_without_a_size_holds_every_sequence_s_context_where_memory_allows
         ready = engine.ready()
         assert (ready.kv_total_tokens, ready.context_tokens) == (expected, CONTEXT_TOKENS)
         assert engine.generate(requests())[1] == plain_greedy(checkpoint)[1]
-
-
-def test_sequence_beyond_the_context_fails_alone_however_large_the_cache(checkpoint: Path) -> None:
-    with EngineUnderTest(checkpoint, kv_tokens=0, context_tokens=0) as engine:
-        engine.ready()
-        engine.channel.write(greedy(1, [9] * CONTEXT_TOKENS, 1))
+        engine.channel.write(greedy(9, [9] * CONTEXT_TOKENS, 1))
         failed = next_but_heartbeats(engine)
         assert isinstance(failed, SequenceFailed) and "the context of 512" in failed.problem
-        assert len(engine.generate([greedy(2, [9], 4)])[2]) == 4
+        assert len(engine.generate([greedy(10, [9], 4)])[10]) == 4
 
 
 def test_share_of_memory_that_holds_no_context_is_fatal_with_advice(checkpoint: Path) -> None:
@@ -245,6 +250,16 @@ def test_kv_cache_larger_than_memory_is_fatal_with_advice(checkpoint: Path) -> N
     with EngineUnderTest(checkpoint, kv_tokens=10**12) as engine:
         fatal = engine.started()
         assert isinstance(fatal, Fatal) and "are available" in fatal.problem and "KV cache" in fatal.advice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An engine, and what it was started with."""
+
+    checkpoint: Path
+    size: int
+    all_reduce: str
+    lent: LentEngine
 
 
 class Bomb:

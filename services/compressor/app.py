@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 
 from mesh.compressor.v1.compressor_service_pb2_grpc import add_CompressorServiceServicer_to_server
 from meshkit.chassis import Chassis
+from meshkit.clock import Clock
 from meshkit.picker import Picker
 from meshkit.service import Service
+from services.compressor.bounded import BoundedStore
+from services.compressor.choice import Chooser
+from services.compressor.conversation import Conversations
+from services.compressor.expansions import Expansions
 from services.compressor.instance_counter import InstanceCounters
 from services.compressor.offload import Offload
-from services.compressor.pipeline import VERSION, Pipeline
+from services.compressor.pipeline import Pipeline
+from services.compressor.selection.port import Selector
 from services.compressor.servicer import CompressorServicer
-from services.compressor.settings import CompressorSettings
+from services.compressor.sessions import Sessions
+from services.compressor.settings import CompressorSettings, KeptSettings
 from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.record_table import RecordTable
 from services.compressor.stages.stage import Stage
@@ -28,15 +37,16 @@ class CompressorService(Service):
     consul_name = "mesh-compressor"
     grpc_name = "mesh.compressor.v1.CompressorService"
 
-    def __init__(self, servicer: CompressorServicer) -> None:
+    def __init__(self, servicer: CompressorServicer, version: str) -> None:
         self._servicer = servicer
+        self._version = version
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_CompressorServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> Mapping[str, str]:
         """Ready at once. Routers take the version for the cache's key from here, before anything is compressed."""
-        return {"compressor_version": VERSION}
+        return {"compressor_version": self._version}
 
 
 def lossless_stages() -> tuple[Stage, ...]:
@@ -44,13 +54,32 @@ def lossless_stages() -> tuple[Stage, ...]:
     return (JsonMinify(), XmlCompact(), Whitespace(), RecordTable())
 
 
-def build(settings: CompressorSettings, chassis: Chassis) -> Service:
+def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:
     """The service with its real parts."""
-    pipeline = Pipeline(
-        lossless_stages(),
+    pipeline = _pipeline(settings, chassis, selector)
+    picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
+    servicer = CompressorServicer(
+        pipeline,
+        Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),
+        Expansions(_store(settings.expansions, chassis.clock), secrets.token_bytes(32)),
+        InstanceCounters(picker, chassis.channels, chassis.calls, timeout_s=settings.counting.timeout_s),
+        settings.limits,
+    )
+    return CompressorService(servicer, pipeline.version)
+
+
+def _pipeline(settings: CompressorSettings, chassis: Chassis, selector: Selector | None) -> Pipeline:
+    stages = lossless_stages()
+    return Pipeline(
+        stages,
         offload=Offload(least_chars=settings.work.offload_chars, concurrency=settings.work.concurrency),
         clock=chassis.clock,
+        selector=selector,
+        chooser=Chooser(
+            {stage.name: stage.quality for stage in stages}, micro_usd_per_s=settings.benefit.micro_usd_per_s
+        ),
     )
-    picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
-    counters = InstanceCounters(picker, chassis.channels, chassis.calls, timeout_s=settings.counting.timeout_s)
-    return CompressorService(CompressorServicer(pipeline, counters, settings.limits))
+
+
+def _store(settings: KeptSettings, clock: Clock) -> BoundedStore[Any, Any]:
+    return BoundedStore(max_bytes=settings.max_bytes, ttl_s=settings.ttl_s, clock=clock)

@@ -20,5 +20,9 @@ class Offload:
         """The result of `work` on a text of `size` characters."""
         if size < self._least_chars:
             return work()
+        return await self.aside(work)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of `work`, in a thread whatever the size."""
         async with self._slots:
             return await asyncio.to_thread(work)

@@ -1,141 +1,176 @@
-"""The order of stages over one prompt, which of their results are kept, and what is told about it.
+"""The order of stages over one prompt, and what is told about it.
 
 A stage's result is kept only where the tokens of the whole prompt become fewer; otherwise the next stage sees what the
 stage before left. Text up to the frozen prefix, and texts of roles that a stage does not name, never change, whatever
-comes before or after them: what a turn became stays the same as the conversation grows.
+comes before or after them: what a turn became stays the same as the conversation grows. Of the versions that come
+about, `choice` says which one goes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshkit.clock import Clock
+from services.compressor.choice import Chooser
+from services.compressor.meter import Meter
 from services.compressor.offload import Offload
-from services.compressor.prompt_text import Part, frozen_chars, has_same_head
+from services.compressor.order import Order, Outcome, StageReport
+from services.compressor.prompt_text import frozen_chars, has_same_head
+from services.compressor.selection.port import Selector
 from services.compressor.shield import shield
-from services.compressor.stages.stage import UNCHANGED, Loss, Quality, Stage
+from services.compressor.stages.stage import Loss, Stage
+from services.compressor.thinning import thin
 from services.compressor.token_counter import CountUnavailable, TokenCounter, estimated_tokens
+from services.compressor.version import Step, Version, as_asked, as_settled
 
-VERSION = "lossless-1"
+VERSION = "selective-1"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
+DEFAULT_TARGET = 0.5
+"""Of SELECTIVE, where the caller names none."""
+
+__all__ = ["VERSION", "Order", "Outcome", "Pipeline", "StageReport", "Strategy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What to compress, and within which bounds."""
+class Strategy:
+    """One thing that may happen to a prompt."""
 
-    parts: tuple[Part, ...]
-    protect: tuple[str, ...] = ()
-    frozen_bytes: int = 0
-    target_ratio: float | None = None
-    min_quality: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReport:
-    """A stage's entry in the ledger."""
-
-    stage: str
+    name: str
+    description: str
     loss: Loss
-    tokens_before: int
-    tokens_after: int
-    duration_s: float
-    segment_count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The texts to send, in the order of the parts, and the account."""
-
-    texts: tuple[str, ...]
-    original_tokens: int
-    compressed_tokens: int
-    quality: Quality = UNCHANGED
-    is_prefix_kept: bool = True
-    stages: tuple[StageReport, ...] = ()
-    reason_original_kept: str = ""
-    is_estimate: bool = False
-
-    @property
-    def token_reduction(self) -> float:
-        """1 - compressed / original; 0..1."""
-        return 1.0 - self.compressed_tokens / self.original_tokens if self.original_tokens else 0.0
 
 
 class Pipeline:
     """Runs the stages. Large texts are rewritten off the event loop."""
 
-    def __init__(self, stages: Sequence[Stage], *, offload: Offload, clock: Clock) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        *,
+        offload: Offload,
+        clock: Clock,
+        selector: Selector | None = None,
+        chooser: Chooser | None = None,
+    ) -> None:
         self.stages = tuple(stages)
+        self.selector = selector
         self._offload = offload
         self._clock = clock
+        self._chooser = chooser or Chooser({stage.name: stage.quality for stage in stages})
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """All that may happen to a prompt, in order."""
+        listed = [Strategy(name=one.name, description=one.description, loss=one.loss) for one in self.stages]
+        if self.selector:
+            found = self.selector
+            listed.append(Strategy(name=found.name, description=found.description, loss=Loss.SELECTIVE))
+        return tuple(listed)
+
+    @property
+    def version(self) -> str:
+        """Of the code and of what this instance selects with."""
+        return f"{VERSION}+{self.selector.name}" if self.selector else VERSION
 
     async def compress(self, order: Order, counter: TokenCounter | None) -> Outcome:
         """The shorter prompt, or the original with the reason. Without a counter that answers, counts are estimates."""
         if counter is not None:
             try:
-                return _within_floor(order, await self._run(order, _Meter(counter)))
+                return await self._run(order, Meter(counter))
             except CountUnavailable:
                 pass
-        return _within_floor(order, await self._run(order, _Meter(None)))
+        return await self._run(order, Meter(None))
 
-    async def _run(self, order: Order, meter: _Meter) -> Outcome:
-        original = tuple(part.text for part in order.parts)
-        steps: list[_Step] = []
-        texts = original
-        for stage in self.stages:
-            steps.append(await self._step(stage, order, texts, meter))
-            texts = steps[-1].after
-            if texts != original and await _is_target_met(order, original, texts, meter):
-                break
+    async def _run(self, order: Order, meter: Meter) -> Outcome:
+        steps = [_earlier_turns(order)] if order.original[: len(order.settled)] != order.sent_before else []
+        steps += await self._lossless(order, meter)
+        if order.is_selective and self.selector and not await _is_target_met(order, _last(steps, order), meter):
+            steps.append(await self._selective(self.selector, order, _last(steps, order), meter))
         if not meter.has_counted:
             # Nothing changed: the engine will count this very text, and counting it here would delay its first token.
-            meter = _Meter(None)
-        return await _outcome(order, steps, meter)
+            meter = Meter(None)
+        return await self._outcome(order, steps, meter)
 
-    async def _step(self, stage: Stage, order: Order, before: tuple[str, ...], meter: _Meter) -> _Step:
+    async def _lossless(self, order: Order, meter: Meter) -> list[Step]:
+        steps: list[Step] = []
+        for stage in self.stages:
+            before = _last(steps, order)
+            steps.append(await self._step(stage, order, before, meter))
+            if steps[-1].after.texts != order.original and await _is_target_met(order, steps[-1].after, meter):
+                break
+        return steps
+
+    async def _step(self, stage: Stage, order: Order, before: Version, meter: Meter) -> Step:
         """Run one stage and keep what it made only where that has fewer tokens."""
         started_at = self._clock.now()
-        size = sum(len(text) for text in before)
-        after, segment_count = await self._offload.run(lambda: _rewritten(stage, order, before), size=size)
-        duration_s = self._clock.now() - started_at
-        if not segment_count or await meter.count(after) >= await meter.count(before):
-            after, segment_count = before, 0
-        return _Step(stage=stage, before=before, after=after, duration_s=duration_s, segment_count=segment_count)
+        texts = before.texts[len(order.settled) :]
+        size = sum(len(text) for text in texts)
+        changed, segment_count = await self._offload.run(lambda: _rewritten(stage, order, texts), size=size)
+        after = replace(
+            before, texts=(*order.sent_before, *changed), rewritten_by=before.rewritten_by | frozenset({stage.name})
+        )
+        took_s = self._clock.now() - started_at
+        return await _kept_if_shorter(stage.name, stage.loss, before, after, took_s, segment_count, meter)
+
+    async def _selective(self, selector: Selector, order: Order, before: Version, meter: Meter) -> Step:
+        started_at = self._clock.now()
+        texts = before.texts[len(order.settled) :]
+        budget_tokens = await _budget(order, before, texts, meter)
+        results = await self._offload.aside(lambda: thin(selector, order, texts, budget_tokens))
+        after = replace(
+            before,
+            texts=(*order.sent_before, *(one.text for one in results)),
+            left_out=(*before.left_out[: len(order.settled)], *(one.left_out for one in results)),
+            handles={**before.handles, **{key: run for one in results for key, run in one.handles.items()}},
+        )
+        took_s = self._clock.now() - started_at
+        segment_count = sum(len(one.left_out) for one in results)
+        return await _kept_if_shorter(selector.name, Loss.SELECTIVE, before, after, took_s, segment_count, meter)
+
+    async def _outcome(self, order: Order, steps: Sequence[Step], meter: Meter) -> Outcome:
+        chosen = await self._chooser.choose(order, steps, meter)
+        is_original = chosen.version.texts == order.original
+        return Outcome(
+            texts=chosen.version.texts,
+            left_out=chosen.version.left_out,
+            handles=chosen.version.handles,
+            rewritten_by=chosen.version.rewritten_by,
+            original_tokens=await meter.count(order.original),
+            compressed_tokens=await meter.count(chosen.version.texts),
+            quality=chosen.quality,
+            is_prefix_kept=has_same_head(order.original, chosen.version.texts, order.frozen_bytes),
+            stages=tuple([await step.report(meter) for step in steps]),
+            reason_original_kept=(chosen.reason or "no stage makes it shorter") if is_original else "",
+            is_estimate=meter.is_estimate,
+            net_benefit_micro_usd=chosen.net_benefit_micro_usd,
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """What one stage did."""
+def _earlier_turns(order: Order) -> Step:
+    """The ledger's entry for messages that stay what they became."""
+    after = as_settled(order)
+    loss = Loss.SELECTIVE if after.is_thinned else Loss.LOSSLESS
+    changed = sum(one.sent != one.original for one in order.settled)
+    return Step(
+        stage="earlier_turns", loss=loss, before=as_asked(order), after=after, duration_s=0.0, segment_count=changed
+    )
 
-    stage: Stage
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    duration_s: float
-    segment_count: int
+
+def _last(steps: Sequence[Step], order: Order) -> Version:
+    return steps[-1].after if steps else as_settled(order)
 
 
-class _Meter:
-    """Counts each version of the prompt once; without a counter it estimates."""
-
-    def __init__(self, counter: TokenCounter | None) -> None:
-        self._counter = counter
-        self._counts: dict[tuple[str, ...], int] = {}
-        self.is_estimate = counter is None
-
-    @property
-    def has_counted(self) -> bool:
-        return bool(self._counts)
-
-    async def count(self, texts: tuple[str, ...]) -> int:
-        if texts not in self._counts:
-            self._counts[texts] = await self._counter.count(texts) if self._counter else estimated_tokens(texts)
-        return self._counts[texts]
+async def _kept_if_shorter(
+    name: str, loss: Loss, before: Version, after: Version, duration_s: float, segment_count: int, meter: Meter
+) -> Step:
+    if not segment_count or await meter.count(after.texts) >= await meter.count(before.texts):
+        after, segment_count = before, 0
+    return Step(stage=name, loss=loss, before=before, after=after, duration_s=duration_s, segment_count=segment_count)
 
 
 def _rewritten(stage: Stage, order: Order, texts: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-    """Every part's text after the stage, and the number of segments rewritten."""
+    """Every open part's text after the stage, and the number of segments rewritten."""
     frozen = frozen_chars(texts, order.frozen_bytes)
     after: list[str] = []
     segment_count = 0
@@ -149,52 +184,19 @@ def _rewritten(stage: Stage, order: Order, texts: tuple[str, ...]) -> tuple[tupl
     return tuple(after), segment_count
 
 
-async def _is_target_met(order: Order, original: tuple[str, ...], texts: tuple[str, ...], meter: _Meter) -> bool:
-    if order.target_ratio is None:
+def _target(order: Order) -> float | None:
+    return DEFAULT_TARGET if order.target_ratio is None and order.is_selective else order.target_ratio
+
+
+async def _is_target_met(order: Order, version: Version, meter: Meter) -> bool:
+    target = _target(order)
+    if target is None:
         return False
-    return await meter.count(texts) <= order.target_ratio * await meter.count(original)
+    return await meter.count(version.texts) <= target * await meter.count(order.original)
 
 
-async def _outcome(order: Order, steps: Sequence[_Step], meter: _Meter) -> Outcome:
-    original, texts = tuple(part.text for part in order.parts), steps[-1].after
-    quality = UNCHANGED
-    for step in steps:
-        if step.segment_count:
-            quality = quality.and_then(step.stage.quality)
-    return Outcome(
-        texts=texts,
-        original_tokens=await meter.count(original),
-        compressed_tokens=await meter.count(texts),
-        quality=quality,
-        is_prefix_kept=has_same_head(original, texts, order.frozen_bytes),
-        stages=tuple([await _report(step, meter) for step in steps]),
-        reason_original_kept="no stage makes it shorter" if texts == original else "",
-        is_estimate=meter.is_estimate,
-    )
-
-
-async def _report(step: _Step, meter: _Meter) -> StageReport:
-    return StageReport(
-        stage=step.stage.name,
-        loss=step.stage.loss,
-        tokens_before=await meter.count(step.before),
-        tokens_after=await meter.count(step.after),
-        duration_s=step.duration_s,
-        segment_count=step.segment_count,
-    )
-
-
-def _within_floor(order: Order, outcome: Outcome) -> Outcome:
-    """The outcome, or the original where its predicted quality is below the caller's floor."""
-    if order.min_quality is None or outcome.quality.score >= order.min_quality:
-        return outcome
-    return Outcome(
-        texts=tuple(part.text for part in order.parts),
-        original_tokens=outcome.original_tokens,
-        compressed_tokens=outcome.original_tokens,
-        stages=outcome.stages,
-        reason_original_kept=(
-            f"predicted quality {outcome.quality.score:.3f} is below the floor {order.min_quality:.3f}"
-        ),
-        is_estimate=outcome.is_estimate,
-    )
+async def _budget(order: Order, before: Version, texts: tuple[str, ...], meter: Meter) -> int:
+    """What the open texts may keep, in estimated tokens: the target in the reader's tokens, scaled to estimates."""
+    wanted = (_target(order) or 1.0) * await meter.count(order.original)
+    scale = estimated_tokens(before.texts) / max(1, await meter.count(before.texts))
+    return max(1, int(wanted * scale) - estimated_tokens(order.sent_before))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,14 +11,20 @@ from mesh.common.v1 import common_pb2
 from mesh.compressor.v1 import compressor_service_pb2 as pb
 from mesh.compressor.v1.compressor_service_pb2_grpc import CompressorServiceServicer
 from meshkit.errors import InvalidRequest, NotBuilt
+from meshkit.incoming import current_call
 from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
+from services.compressor.conversation import Conversations
+from services.compressor.expansions import Expansions
 from services.compressor.instance_counter import InstanceCounters
-from services.compressor.limits import check
-from services.compressor.pipeline import VERSION, Order, Outcome, Pipeline, StageReport
+from services.compressor.limits import check, check_session
+from services.compressor.order import Order, Outcome, StageReport
+from services.compressor.pipeline import Pipeline
 from services.compressor.prompt_proto import parts_of, with_texts
+from services.compressor.sessions import Key
 from services.compressor.settings import LimitSettings
 from services.compressor.stages.stage import Loss
+from services.compressor.tariff import UNKNOWN, Tariff
 from services.compressor.token_counter import estimated_tokens
 
 _LOSSES = {
@@ -30,8 +37,17 @@ _LOSSES = {
 class CompressorServicer(CompressorServiceServicer):
     """The contract over one Pipeline."""
 
-    def __init__(self, pipeline: Pipeline, counters: InstanceCounters, limits: LimitSettings) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        conversations: Conversations,
+        expansions: Expansions,
+        counters: InstanceCounters,
+        limits: LimitSettings,
+    ) -> None:
         self._pipeline = pipeline
+        self._conversations = conversations
+        self._expansions = expansions
         self._counters = counters
         self._limits = limits
 
@@ -44,38 +60,113 @@ class CompressorServicer(CompressorServiceServicer):
         if len(request.requests) > self._limits.max_batch:
             limit = f"{self._limits.max_batch} requests"
             raise InvalidRequest(f"{len(request.requests)} is too many", field="requests", limit=limit)
+        for index, one in enumerate(request.requests):
+            self._checked(one, f"requests[{index}].")
         responses = [await self._compress(one, f"requests[{i}].") for i, one in enumerate(request.requests)]
         return pb.CompressBatchResponse(responses=responses)
 
     async def Preview(self, request: pb.PreviewRequest, context: Any) -> pb.PreviewResponse:
-        return pb.PreviewResponse(response=await self._compress(request.request, "request."))
+        return pb.PreviewResponse(response=await self._compress(request.request, "request.", remembers=False))
 
     async def Expand(self, request: pb.ExpandRequest, context: Any) -> pb.ExpandResponse:
-        raise NotBuilt("nothing is left out yet, so there are no handles to expand")
+        if not request.handle:
+            raise InvalidRequest("must not be empty", field="handle", limit="a handle from CompressResponse")
+        return pb.ExpandResponse(text=self._expansions.expand(current_call().tenant, request.handle))
 
     async def ListStrategies(self, request: pb.ListStrategiesRequest, context: Any) -> pb.ListStrategiesResponse:
         return pb.ListStrategiesResponse(
             strategies=[
-                pb.Strategy(name=stage.name, description=stage.description, loss_class=_LOSSES[stage.loss])
-                for stage in self._pipeline.stages
+                pb.Strategy(name=one.name, description=one.description, loss_class=_LOSSES[one.loss])
+                for one in self._pipeline.strategies
             ]
         )
 
-    async def _compress(self, request: pb.CompressRequest, path: str) -> pb.CompressResponse:
+    def _checked(self, request: pb.CompressRequest, path: str) -> Order:
+        """The order; InvalidRequest for the first field outside its limit."""
         _check_form(request, path)
-        order = _order(request)
+        check_session(request.session_id, path, self._limits)
+        order = self._order(request)
         check(order, path, self._limits)
-        if request.mode == common_pb2.COMPRESSION_MODE_SELECTIVE:
-            raise NotBuilt("selection by relevance is not built yet; use LOSSLESS")
-        prompt = request.prompt
-        if prompt.WhichOneof("input") == "token_ids":
-            return _untouched(prompt, len(prompt.token_ids.ids), "token ids are sent as they are")
-        if prompt.raw or request.mode == common_pb2.COMPRESSION_MODE_OFF:
-            reason = "raw text is sent as it is" if prompt.raw else "compression is off"
-            token_count = estimated_tokens([part.text for part in order.parts])
-            return _untouched(prompt, token_count, reason, is_estimate=True)
-        counter = self._counters.counter_for(prompt, request.model)
-        return _response(prompt, await self._pipeline.compress(order, counter))
+        if request.mode == common_pb2.COMPRESSION_MODE_SELECTIVE and self._pipeline.selector is None:
+            raise NotBuilt("this compressor has nothing to select with; use LOSSLESS")
+        return order
+
+    async def _compress(self, request: pb.CompressRequest, path: str, *, remembers: bool = True) -> pb.CompressResponse:
+        order = self._checked(request, path)
+        tenant = current_call().tenant
+        key = Key(tenant=tenant, session_id=request.session_id) if request.session_id else None
+        reason = _reason_untouched(request)
+        if reason:
+            is_eligible = key is None or self._conversations.untouched(order.parts, key, remembers=remembers)
+            return self._untouched(request.prompt, order, reason, is_eligible=is_eligible)
+        counter = self._counters.counter_for(request.prompt, request.model)
+        outcome = await self._conversations.compress(order, counter, key, remembers=remembers)
+        if remembers:
+            self._expansions.keep(tenant, outcome.handles)
+        return self._response(request.prompt, outcome)
+
+    def _order(self, request: pb.CompressRequest) -> Order:
+        tenant = current_call().tenant
+        parts = parts_of(request.prompt)
+        is_selective = request.mode == common_pb2.COMPRESSION_MODE_SELECTIVE
+        prices = request.prices
+        return Order(
+            parts=parts,
+            protect=tuple(request.protect),
+            frozen_bytes=request.frozen_prefix,
+            target_ratio=request.target_ratio if request.HasField("target_ratio") else None,
+            min_quality=request.min_quality if request.HasField("min_quality") else None,
+            is_selective=is_selective and sum(len(part.text) for part in parts) <= self._limits.max_selective_chars,
+            handle_of=partial(self._expansions.handle_of, tenant) if request.with_handles else None,
+            tariff=Tariff(input_micro_usd=prices.input_micro_usd, cached_input_micro_usd=prices.cached_input_micro_usd)
+            if request.HasField("prices")
+            else UNKNOWN,
+        )
+
+    def _untouched(
+        self, prompt: common_pb2.Prompt, order: Order, reason: str, *, is_eligible: bool
+    ) -> pb.CompressResponse:
+        is_counted = prompt.WhichOneof("input") == "token_ids"
+        texts = [part.text for part in order.parts]
+        token_count = len(prompt.token_ids.ids) if is_counted else estimated_tokens(texts)
+        return pb.CompressResponse(
+            compressed=prompt,
+            original_tokens=token_count,
+            compressed_tokens=token_count,
+            quality_score=1.0,
+            quality_interval=pb.Interval(low=1.0, high=1.0),
+            cache_eligible=is_eligible,
+            reason_original_kept=reason,
+            version=self._pipeline.version,
+            counts_are_estimates=not is_counted,
+        )
+
+    def _response(self, prompt: common_pb2.Prompt, outcome: Outcome) -> pb.CompressResponse:
+        benefit = outcome.net_benefit_micro_usd
+        return pb.CompressResponse(
+            compressed=with_texts(prompt, outcome.texts),
+            original_tokens=outcome.original_tokens,
+            compressed_tokens=outcome.compressed_tokens,
+            token_reduction=outcome.token_reduction,
+            quality_score=outcome.quality.score,
+            quality_interval=pb.Interval(low=outcome.quality.low, high=outcome.quality.high),
+            cache_eligible=outcome.is_prefix_kept,
+            stages=[_stage_report(report) for report in outcome.stages],
+            handles=outcome.handles,
+            reason_original_kept=outcome.reason_original_kept,
+            version=self._pipeline.version,
+            counts_are_estimates=outcome.is_estimate,
+            net_benefit_micro_usd=None if benefit is None else round(benefit),
+        )
+
+
+def _reason_untouched(request: pb.CompressRequest) -> str:
+    """Why this prompt is not looked into; empty where it is."""
+    if request.prompt.WhichOneof("input") == "token_ids":
+        return "token ids are sent as they are"
+    if request.prompt.raw:
+        return "raw text is sent as it is"
+    return "compression is off" if request.mode == common_pb2.COMPRESSION_MODE_OFF else ""
 
 
 def _check_form(request: pb.CompressRequest, path: str) -> None:
@@ -87,48 +178,6 @@ def _check_form(request: pb.CompressRequest, path: str) -> None:
         raise InvalidRequest("must not be empty", field=field, limit="at least 1 of its kind")
     if request.mode not in common_pb2.CompressionMode.values():
         raise InvalidRequest(f"{request.mode} is not known", field=f"{path}mode", limit="OFF, LOSSLESS or SELECTIVE")
-
-
-def _order(request: pb.CompressRequest) -> Order:
-    return Order(
-        parts=parts_of(request.prompt),
-        protect=tuple(request.protect),
-        frozen_bytes=request.frozen_prefix,
-        target_ratio=request.target_ratio if request.HasField("target_ratio") else None,
-        min_quality=request.min_quality if request.HasField("min_quality") else None,
-    )
-
-
-def _untouched(
-    prompt: common_pb2.Prompt, token_count: int, reason: str, *, is_estimate: bool = False
-) -> pb.CompressResponse:
-    return pb.CompressResponse(
-        compressed=prompt,
-        original_tokens=token_count,
-        compressed_tokens=token_count,
-        quality_score=1.0,
-        quality_interval=pb.Interval(low=1.0, high=1.0),
-        cache_eligible=True,
-        reason_original_kept=reason,
-        version=VERSION,
-        counts_are_estimates=is_estimate,
-    )
-
-
-def _response(prompt: common_pb2.Prompt, outcome: Outcome) -> pb.CompressResponse:
-    return pb.CompressResponse(
-        compressed=with_texts(prompt, outcome.texts),
-        original_tokens=outcome.original_tokens,
-        compressed_tokens=outcome.compressed_tokens,
-        token_reduction=outcome.token_reduction,
-        quality_score=outcome.quality.score,
-        quality_interval=pb.Interval(low=outcome.quality.low, high=outcome.quality.high),
-        cache_eligible=outcome.is_prefix_kept,
-        stages=[_stage_report(report) for report in outcome.stages],
-        reason_original_kept=outcome.reason_original_kept,
-        version=VERSION,
-        counts_are_estimates=outcome.is_estimate,
-    )
 
 
 def _stage_report(report: StageReport) -> pb.StageReport:

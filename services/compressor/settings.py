@@ -1,4 +1,5 @@
-"""How the compressor is configured: what a request may hold, when work leaves the event loop, how tokens count."""
+"""How the compressor is configured: what a request may hold, when work leaves the event loop, how tokens count,
+how long what was left out and what a conversation became are kept, and what time is worth."""
 
 from __future__ import annotations
 
@@ -16,11 +17,16 @@ class LimitSettings:
     max_protect_bytes: int = 4096
     """Of each of them."""
     max_batch: int = 64
+    max_session_id_bytes: int = 256
+    max_selective_chars: int = 2_000_000
+    """Prompts with more are only rewritten, and nothing is left out of them."""
 
     def __post_init__(self) -> None:
         require(self.max_protect >= 0, "limits.max_protect must not be negative")
         require(self.max_protect_bytes > 0, "limits.max_protect_bytes must be over 0")
         require(self.max_batch > 0, "limits.max_batch must be over 0")
+        require(self.max_session_id_bytes > 0, "limits.max_session_id_bytes must be over 0")
+        require(self.max_selective_chars >= 0, "limits.max_selective_chars must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,30 @@ class CountingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSettings:
+    """Something that is kept in memory for a while, as long as it is used."""
+
+    max_bytes: int = 32 * 1024 * 1024
+    """Of all tenants together; what was not used for longest goes first."""
+    ttl_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        require(self.max_bytes >= 0, "max_bytes must not be negative")
+        require(self.ttl_s > 0, "ttl_s must be over 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenefitSettings:
+    """What compression costs beside the prefix-cache reads that it may lose."""
+
+    micro_usd_per_s: float = 11.0
+    """Of a stage's time: a core at 0.04 USD an hour. Raise it to what a second of waiting is worth to your callers."""
+
+    def __post_init__(self) -> None:
+        require(self.micro_usd_per_s >= 0, "benefit.micro_usd_per_s must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompressorSettings(ServiceSettings):
     """Settings of the compressor service."""
 
@@ -57,3 +87,8 @@ class CompressorSettings(ServiceSettings):
     limits: LimitSettings = field(default_factory=LimitSettings)
     work: WorkSettings = field(default_factory=WorkSettings)
     counting: CountingSettings = field(default_factory=CountingSettings)
+    expansions: KeptSettings = field(default_factory=KeptSettings)
+    """What was left out of prompts whose callers asked for handles."""
+    sessions: KeptSettings = field(default_factory=KeptSettings)
+    """What the messages of each conversation became."""
+    benefit: BenefitSettings = field(default_factory=BenefitSettings)

@@ -14,6 +14,7 @@ _MODES = {
     common_pb2.COMPRESSION_MODE_UNSPECIFIED: "lossless",
     common_pb2.COMPRESSION_MODE_LOSSLESS: "lossless",
     common_pb2.COMPRESSION_MODE_OFF: "off",
+    common_pb2.COMPRESSION_MODE_SELECTIVE: "selective",
 }
 
 
@@ -42,6 +43,7 @@ def question_of(request: router_service_pb2.GenerateRequest, call: IncomingCall,
         answer_ttl_s=seconds(request.cache, "ttl"),
         is_compressible=mode != "off",
         compression_mode=mode,
+        compression_bounds=_compression_bounds(request.compression),
         objectives=Objectives(
             ttft_s=seconds(request.slo, "ttft"),
             tpot_s=seconds(request.slo, "tpot"),
@@ -52,6 +54,14 @@ def question_of(request: router_service_pb2.GenerateRequest, call: IncomingCall,
         arrived_at=call.arrived_at,
         timeout_s=allowed.default_timeout_s if remaining_s is None else remaining_s,
     )
+
+
+def _compression_bounds(policy: router_service_pb2.CompressionPolicy) -> str:
+    """All bounds that change what the reader is sent, as one canonical text."""
+    bounds = router_service_pb2.CompressionPolicy()
+    bounds.CopyFrom(policy)
+    bounds.ClearField("mode")
+    return bounds.SerializeToString(deterministic=True).hex()
 
 
 def _character_count(prompt: common_pb2.Prompt) -> int:
@@ -65,8 +75,6 @@ def _refuse_what_is_not_built(request: router_service_pb2.GenerateRequest) -> No
         "prompt.tools": bool(request.prompt.tools),
         "budget": request.HasField("budget"),
         "output.prompt_logprobs": request.output.HasField("prompt_logprobs"),
-        "compression.mode SELECTIVE": request.compression.mode == common_pb2.COMPRESSION_MODE_SELECTIVE,
-        "compression.target_ratio": request.compression.HasField("target_ratio"),
         "route.min_quality": request.route.HasField("min_quality"),
         "route.cascade": request.route.cascade,
         "route.hedge": request.route.hedge,

@@ -206,7 +206,10 @@ class CacheClient:
     def _key(
         self, request: router_service_pb2.GenerateRequest, question: Question, model: Model
     ) -> cache_service_pb2.CacheKey:
-        version = f"{self._compressor_version()}:{question.compression_mode}" if question.is_compressible else ""
+        version = ""
+        if question.is_compressible:
+            how = (self._compressor_version(), question.compression_mode, question.compression_bounds)
+            version = ":".join(how)
         return cache_service_pb2.CacheKey(
             prompt=request.prompt,
             model=model.name,

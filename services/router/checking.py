@@ -16,6 +16,8 @@ _MAX_NAME_CHARACTERS = 256
 _MAX_LABELS = 16
 _PRIORITY = limits.Range(field="route.priority", low=-10, high=10)
 _FROZEN_PREFIX = limits.Range(field="compression.frozen_prefix", low=0, high=2**31 - 1)
+_TARGET_RATIO = limits.Range(field="compression.target_ratio", low=0, high=1, excludes_low=True)
+_MIN_QUALITY = limits.Range(field="compression.min_quality", low=0, high=1)
 _MAX_ERROR_RATE = limits.Range(field="cache.max_error_rate", low=0, high=1)
 _CACHE_MODES = frozenset(common_pb2.CacheMode.values())
 _CACHE_SCOPES = frozenset(common_pb2.CacheScope.values())
@@ -48,6 +50,9 @@ def check_options(request: router_service_pb2.GenerateRequest) -> None:
     limits.check_output(request.output)
     _PRIORITY.check(request.route.priority)
     _FROZEN_PREFIX.check(request.compression.frozen_prefix)
+    compression = request.compression
+    _TARGET_RATIO.check(compression.target_ratio if compression.HasField("target_ratio") else None)
+    _MIN_QUALITY.check(compression.min_quality if compression.HasField("min_quality") else None)
     _MAX_ERROR_RATE.check(request.cache.max_error_rate)
     _check_known("cache.mode", request.cache.mode, _CACHE_MODES, common_pb2.CacheMode)
     _check_known("cache.scope", request.cache.scope, _CACHE_SCOPES, common_pb2.CacheScope)

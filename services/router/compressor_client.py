@@ -13,9 +13,12 @@ from meshkit.errors import BackendDown, DeadlineExceeded
 from meshkit.picker import Picker
 from services.router.catalogue import Model
 from services.router.events import Compression
-from services.router.optional_peer import pick_rested
+from services.router.optional_peer import pick_for
 from services.router.ports import Compressed
+from services.router.pricing import FREE, Price
 from services.router.question import Question
+
+_MODES = {"lossless": common_pb2.COMPRESSION_MODE_LOSSLESS, "selective": common_pb2.COMPRESSION_MODE_SELECTIVE}
 
 
 class CompressorClient:
@@ -33,13 +36,16 @@ class CompressorClient:
         message = compressor_service_pb2.CompressRequest(
             prompt=request.prompt,
             model=model.name,
-            mode=common_pb2.COMPRESSION_MODE_LOSSLESS,
+            mode=_MODES[question.compression_mode],
+            target_ratio=policy.target_ratio if policy.HasField("target_ratio") else None,
             min_quality=policy.min_quality if policy.HasField("min_quality") else None,
             protect=policy.protect,
             frozen_prefix=policy.frozen_prefix,
             session_id=request.session_id,
+            prices=_prices(model.price),
         )
-        instance = pick_rested(self._picker)
+        conversation = f"{question.tenant}\0{request.session_id}" if request.session_id else ""
+        instance = pick_for(self._picker, conversation)
         stub = self._channels.stub(compressor_service_pb2_grpc.CompressorServiceStub, instance.address)
         try:
             reply = await self._calls.unary(stub.Compress, message, timeout_s=self._timeout_s, peer=instance.id)
@@ -55,3 +61,12 @@ class CompressorClient:
             is_estimate=reply.counts_are_estimates,
         )
         return Compressed(payload=reply.compressed, summary=summary)
+
+
+def _prices(price: Price) -> compressor_service_pb2.InputPrices | None:
+    """None for a model without a price: nothing can be weighed in money then."""
+    if price is FREE:
+        return None
+    return compressor_service_pb2.InputPrices(
+        input_micro_usd=price.input_micro_usd, cached_input_micro_usd=price.cached_input_micro_usd
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from meshkit.errors import BackendDown
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance
@@ -13,3 +15,11 @@ def pick_rested(picker: Picker) -> Instance:
     if picker.is_resting(instance):
         raise BackendDown(f"every instance of {instance.service} failed a moment ago")
     return instance
+
+
+def pick_for(picker: Picker, conversation: str) -> Instance:
+    """The same instance for a conversation as long as it is well, since only that one knows it; else another."""
+    well = [instance for instance in picker.candidates() if not picker.is_resting(instance)]
+    if not conversation or not well:
+        return pick_rested(picker)
+    return max(well, key=lambda instance: hashlib.blake2b(f"{conversation}\0{instance.id}".encode()).digest())

@@ -38,6 +38,8 @@ class Question:
     answer_ttl_s: float | None = None
     is_compressible: bool = True
     compression_mode: str = "lossless"
+    compression_bounds: str = ""
+    """What else decides how the prompt is compressed: target, floor, protected strings, frozen prefix."""
     objectives: Objectives = Objectives()
     labels: Mapping[str, str] = field(default_factory=dict)
     """The caller's own, for accounting."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from functools import partial
 
 import grpc
 import pytest
@@ -20,6 +21,7 @@ from meshkit.testing.registry import FakeRegistry
 from meshkit.testing.running import running_server
 from services.compressor.app import CompressorService, build
 from services.compressor.settings import CompressorSettings
+from tests.support.selectors import SentenceOverlap
 
 SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
 RECORDS = json.dumps([{"id": i, "name": f"name {i}"} for i in range(20)], indent=2)
@@ -54,9 +56,10 @@ async def counting_instance(servicer_type):
 
 
 @contextlib.asynccontextmanager
-async def compressor_stub(registry=None):
+async def compressor_stub(registry=None, *, selector=None):
+    made = partial(build, selector=selector) if selector else build
     async with (
-        running_server(SETTINGS, build, CompressorService, registry=registry) as address,
+        running_server(SETTINGS, made, CompressorService, registry=registry) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield CompressorServiceStub(channel)
@@ -172,6 +175,8 @@ BAD = [
     ("protect", a_request(protect=["x"] * 257)),
     ("protect[1]", a_request(protect=["x", "x" * 5000])),
     ("mode", a_request(mode=99)),
+    ("session_id", a_request(session_id="x" * 257)),
+    ("prices", a_request(prices=pb.InputPrices(input_micro_usd=-1))),
 ]
 
 
@@ -196,12 +201,97 @@ async def test_a_batch_is_refused_as_a_whole_with_the_place_of_the_fault():
             assert str(raised.value.details()).startswith(f"{field}: ")
 
 
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [("Expand", pb.ExpandRequest(handle="h")), ("Compress", a_request(mode=common_pb2.COMPRESSION_MODE_SELECTIVE))],
-)
-async def test_what_is_not_built_says_so(method, request_):
+async def test_selection_without_a_selector_says_so():
     async with compressor_stub() as stub:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await getattr(stub, method)(request_)
+            await stub.Compress(a_request(mode=common_pb2.COMPRESSION_MODE_SELECTIVE))
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+FACT = "The old lighthouse of Karsk was built in 1887 by Ivan Petrov. "
+DOCUMENT = "The weather in the valley was mild and dull for weeks. " * 8 + FACT + "Boats came and went all day. " * 8
+TENANT_A, TENANT_B = ((("x-mesh-tenant", tenant),) for tenant in ("a", "b"))
+
+
+def a_conversation(*later: tuple[str, str], **changes) -> pb.CompressRequest:
+    turns = [("tool", DOCUMENT), ("user", "Who built the lighthouse of Karsk?"), *later]
+    messages = [common_pb2.Message(role=role, content=content) for role, content in turns]
+    prompt = common_pb2.Prompt(messages=common_pb2.ChatMessages(messages=messages))
+    mode = common_pb2.COMPRESSION_MODE_SELECTIVE
+    return pb.CompressRequest(**{"prompt": prompt, "mode": mode, "target_ratio": 0.4, **changes})
+
+
+def contents(reply: pb.CompressResponse) -> list[str]:
+    return [message.content for message in reply.compressed.messages.messages]
+
+
+async def refusal_of(call) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value.code(), str(raised.value.details())
+
+
+async def test_what_selection_left_out_is_expanded_for_its_own_tenant_only():
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        reply = await stub.Compress(a_conversation(with_handles=True), metadata=TENANT_A)
+        assert len(reply.handles) == 2
+        for handle in reply.handles:
+            assert f'expand("{handle}")' in contents(reply)[0]
+            expanded = await stub.Expand(pb.ExpandRequest(handle=handle), metadata=TENANT_A)
+            assert expanded.text in DOCUMENT
+        foreign = await refusal_of(stub.Expand(pb.ExpandRequest(handle=reply.handles[0]), metadata=TENANT_B))
+        unknown = await refusal_of(stub.Expand(pb.ExpandRequest(handle="x" * 16), metadata=TENANT_A))
+        assert foreign == unknown
+        assert foreign[0] is grpc.StatusCode.NOT_FOUND
+        assert (await refusal_of(stub.Expand(pb.ExpandRequest())))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_without_handles_asked_for_none_are_given():
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        reply = await stub.Compress(a_conversation())
+        assert not reply.handles
+        assert "expand(" not in contents(reply)[0]
+        assert FACT in contents(reply)[0]
+        assert reply.stages[-1].loss_class == pb.LOSS_CLASS_SELECTIVE
+        assert "sentence_overlap" in reply.version
+
+
+async def test_a_preview_keeps_neither_handles_nor_turns():
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        request = a_conversation(with_handles=True, session_id="s")
+        preview = (await stub.Preview(pb.PreviewRequest(request=request))).response
+        refused = await refusal_of(stub.Expand(pb.ExpandRequest(handle=preview.handles[0])))
+        assert refused[0] is grpc.StatusCode.NOT_FOUND
+        reply = await stub.Compress(request)
+        assert contents(reply) == contents(preview)
+        assert not reply.cache_eligible
+
+
+async def test_a_turn_extends_the_turn_before_and_only_then_is_the_prefix_eligible():
+    later = (("assistant", "Ivan Petrov."), ("user", "And how was the weather in the valley?"))
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        first = await stub.Compress(a_conversation(session_id="s"))
+        second = await stub.Compress(a_conversation(*later, session_id="s"))
+        foreign = await stub.Compress(a_conversation(*later, session_id="s"), metadata=TENANT_B)
+        assert contents(second)[:2] == contents(first)
+        assert [one.cache_eligible for one in (first, second, foreign)] == [False, True, False]
+        off = await stub.Compress(a_conversation(*later, session_id="s", mode=common_pb2.COMPRESSION_MODE_OFF))
+        assert not off.cache_eligible
+
+
+async def test_prices_give_the_benefit_in_money():
+    prices = pb.InputPrices(input_micro_usd=10_000_000, cached_input_micro_usd=1_000_000)
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        reply = await stub.Compress(a_conversation(prices=prices))
+        saved = reply.original_tokens - reply.compressed_tokens
+        assert saved > 0
+        assert 0 < reply.net_benefit_micro_usd <= saved * 10
+        assert not (await stub.Compress(a_conversation())).HasField("net_benefit_micro_usd")
+
+
+async def test_a_prompt_too_long_to_select_from_is_rewritten_without_loss():
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        long = a_request(DOCUMENT * 4_000, mode=common_pb2.COMPRESSION_MODE_SELECTIVE)
+        reply = await stub.Compress(long)
+        assert reply.compressed == long.prompt
+        assert {report.loss_class for report in reply.stages} == {pb.LOSS_CLASS_LOSSLESS}

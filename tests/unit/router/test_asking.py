@@ -62,6 +62,9 @@ def test_a_prompt_alone_is_a_valid_question() -> None:
         ({"cache": {"replay": -1}}, "cache.replay"),
         ({"compression": {"mode": 9}}, "compression.mode"),
         ({"compression": {"frozen_prefix": -1}}, "compression.frozen_prefix"),
+        ({"compression": {"target_ratio": 0.0}}, "compression.target_ratio"),
+        ({"compression": {"target_ratio": float("nan")}}, "compression.target_ratio"),
+        ({"compression": {"min_quality": 1.1}}, "compression.min_quality"),
         ({"cache": {"max_age": {"seconds": -1}}}, "cache.max_age"),
         ({"cache": {"ttl": {"seconds": -5}}}, "cache.ttl"),
         ({"labels": {str(number): "" for number in range(17)}}, "labels"),
@@ -88,8 +91,6 @@ def test_a_bad_value_is_refused_with_field_and_limit(fields: dict[str, Any], fie
         ({"output": {"prompt_logprobs": 1}}, "output.prompt_logprobs"),
         ({"prompt": {"text": "x", "tools": [{"name": "f"}]}}, "prompt.tools"),
         ({"budget": {"max_cost_micro_usd": 5}}, "budget"),
-        ({"compression": {"mode": common_pb2.COMPRESSION_MODE_SELECTIVE}}, "compression.mode"),
-        ({"compression": {"target_ratio": 0.5}}, "compression.target_ratio"),
         ({"route": {"min_quality": 0.9}}, "route.min_quality"),
         ({"route": {"cascade": True}}, "route.cascade"),
         ({"route": {"hedge": True}}, "route.hedge"),
@@ -103,3 +104,18 @@ def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], name: str)
 def test_only_mode_off_keeps_the_cache_out() -> None:
     assert ask().uses_cache
     assert not ask(cache={"mode": common_pb2.CACHE_MODE_OFF}).uses_cache
+
+
+def test_the_bounds_of_compression_tell_apart_what_sends_different_prompts() -> None:
+    policies: list[dict[str, Any]] = [
+        {},
+        {"target_ratio": 0.5},
+        {"target_ratio": 0.4},
+        {"min_quality": 0.5},
+        {"protect": ["a", "b"]},
+        {"protect": ["ab"]},
+        {"frozen_prefix": 3},
+    ]
+    asked = [ask(compression={"mode": common_pb2.COMPRESSION_MODE_SELECTIVE, **policy}) for policy in policies]
+    assert {one.compression_mode for one in asked} == {"selective"}
+    assert len({one.compression_bounds for one in asked}) == len(policies)

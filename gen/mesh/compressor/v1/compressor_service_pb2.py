@@ -26,41 +26,43 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from mesh.common.v1 import common_pb2 as mesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+mesh/compressor/v1/compressor_service.proto\x12\x12mesh.compressor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bmesh/common/v1/common.proto\"\x89\x02\n\x0f\x43ompressRequest\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x04mode\x18\x03 \x01(\x0e\x32\x1f.mesh.common.v1.CompressionMode\x12\x19\n\x0ctarget_ratio\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0bmin_quality\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07protect\x18\x06 \x03(\t\x12\x15\n\rfrozen_prefix\x18\x07 \x01(\x05\x12\x12\n\nsession_id\x18\x08 \x01(\tB\x0f\n\r_target_ratioB\x0e\n\x0c_min_quality\"\x81\x03\n\x10\x43ompressResponse\x12*\n\ncompressed\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\x17\n\x0foriginal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompressed_tokens\x18\x03 \x01(\x05\x12\x17\n\x0ftoken_reduction\x18\x04 \x01(\x02\x12\x15\n\rquality_score\x18\x05 \x01(\x02\x12\x36\n\x10quality_interval\x18\x06 \x01(\x0b\x32\x1c.mesh.compressor.v1.Interval\x12\x16\n\x0e\x63\x61\x63he_eligible\x18\x07 \x01(\x08\x12/\n\x06stages\x18\x08 \x03(\x0b\x32\x1f.mesh.compressor.v1.StageReport\x12\x0f\n\x07handles\x18\t \x03(\t\x12\x1c\n\x14reason_original_kept\x18\n \x01(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x1c\n\x14\x63ounts_are_estimates\x18\x0c \x01(\x08\"%\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x02\x12\x0c\n\x04high\x18\x02 \x01(\x02\"\xc0\x01\n\x0bStageReport\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x15\n\rtokens_before\x18\x02 \x01(\x05\x12\x14\n\x0ctokens_after\x18\x03 \x01(\x05\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\nloss_class\x18\x05 \x01(\x0e\x32\x1d.mesh.compressor.v1.LossClass\x12\x15\n\rsegment_count\x18\x06 \x01(\x05\"M\n\x14\x43ompressBatchRequest\x12\x35\n\x08requests\x18\x01 \x03(\x0b\x32#.mesh.compressor.v1.CompressRequest\"P\n\x15\x43ompressBatchResponse\x12\x37\n\tresponses\x18\x01 \x03(\x0b\x32$.mesh.compressor.v1.CompressResponse\"F\n\x0ePreviewRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.mesh.compressor.v1.CompressRequest\"I\n\x0fPreviewResponse\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32$.mesh.compressor.v1.CompressResponse\"\x1f\n\rExpandRequest\x12\x0e\n\x06handle\x18\x01 \x01(\t\"\x1e\n\x0e\x45xpandResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x17\n\x15ListStrategiesRequest\"J\n\x16ListStrategiesResponse\x12\x30\n\nstrategies\x18\x01 \x03(\x0b\x32\x1c.mesh.compressor.v1.Strategy\"`\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x31\n\nloss_class\x18\x03 \x01(\x0e\x32\x1d.mesh.compressor.v1.LossClass*v\n\tLossClass\x12\x1a\n\x16LOSS_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13LOSS_CLASS_LOSSLESS\x10\x01\x12\x18\n\x14LOSS_CLASS_SELECTIVE\x10\x02\x12\x1a\n\x16LOSS_CLASS_ABSTRACTIVE\x10\x03\x32\xde\x03\n\x11\x43ompressorService\x12U\n\x08\x43ompress\x12#.mesh.compressor.v1.CompressRequest\x1a$.mesh.compressor.v1.CompressResponse\x12\x64\n\rCompressBatch\x12(.mesh.compressor.v1.CompressBatchRequest\x1a).mesh.compressor.v1.CompressBatchResponse\x12R\n\x07Preview\x12\".mesh.compressor.v1.PreviewRequest\x1a#.mesh.compressor.v1.PreviewResponse\x12O\n\x06\x45xpand\x12!.mesh.compressor.v1.ExpandRequest\x1a\".mesh.compressor.v1.ExpandResponse\x12g\n\x0eListStrategies\x12).mesh.compressor.v1.ListStrategiesRequest\x1a*.mesh.compressor.v1.ListStrategiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+mesh/compressor/v1/compressor_service.proto\x12\x12mesh.compressor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bmesh/common/v1/common.proto\"\xd0\x02\n\x0f\x43ompressRequest\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x04mode\x18\x03 \x01(\x0e\x32\x1f.mesh.common.v1.CompressionMode\x12\x19\n\x0ctarget_ratio\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0bmin_quality\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07protect\x18\x06 \x03(\t\x12\x15\n\rfrozen_prefix\x18\x07 \x01(\x05\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x14\n\x0cwith_handles\x18\t \x01(\x08\x12/\n\x06prices\x18\n \x01(\x0b\x32\x1f.mesh.compressor.v1.InputPricesB\x0f\n\r_target_ratioB\x0e\n\x0c_min_quality\"F\n\x0bInputPrices\x12\x17\n\x0finput_micro_usd\x18\x01 \x01(\x03\x12\x1e\n\x16\x63\x61\x63hed_input_micro_usd\x18\x02 \x01(\x03\"\xbf\x03\n\x10\x43ompressResponse\x12*\n\ncompressed\x18\x01 \x01(\x0b\x32\x16.mesh.common.v1.Prompt\x12\x17\n\x0foriginal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompressed_tokens\x18\x03 \x01(\x05\x12\x17\n\x0ftoken_reduction\x18\x04 \x01(\x02\x12\x15\n\rquality_score\x18\x05 \x01(\x02\x12\x36\n\x10quality_interval\x18\x06 \x01(\x0b\x32\x1c.mesh.compressor.v1.Interval\x12\x16\n\x0e\x63\x61\x63he_eligible\x18\x07 \x01(\x08\x12/\n\x06stages\x18\x08 \x03(\x0b\x32\x1f.mesh.compressor.v1.StageReport\x12\x0f\n\x07handles\x18\t \x03(\t\x12\x1c\n\x14reason_original_kept\x18\n \x01(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x1c\n\x14\x63ounts_are_estimates\x18\x0c \x01(\x08\x12\"\n\x15net_benefit_micro_usd\x18\r \x01(\x03H\x00\x88\x01\x01\x42\x18\n\x16_net_benefit_micro_usd\"%\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x02\x12\x0c\n\x04high\x18\x02 \x01(\x02\"\xc0\x01\n\x0bStageReport\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x15\n\rtokens_before\x18\x02 \x01(\x05\x12\x14\n\x0ctokens_after\x18\x03 \x01(\x05\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\nloss_class\x18\x05 \x01(\x0e\x32\x1d.mesh.compressor.v1.LossClass\x12\x15\n\rsegment_count\x18\x06 \x01(\x05\"M\n\x14\x43ompressBatchRequest\x12\x35\n\x08requests\x18\x01 \x03(\x0b\x32#.mesh.compressor.v1.CompressRequest\"P\n\x15\x43ompressBatchResponse\x12\x37\n\tresponses\x18\x01 \x03(\x0b\x32$.mesh.compressor.v1.CompressResponse\"F\n\x0ePreviewRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.mesh.compressor.v1.CompressRequest\"I\n\x0fPreviewResponse\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32$.mesh.compressor.v1.CompressResponse\"\x1f\n\rExpandRequest\x12\x0e\n\x06handle\x18\x01 \x01(\t\"\x1e\n\x0e\x45xpandResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x17\n\x15ListStrategiesRequest\"J\n\x16ListStrategiesResponse\x12\x30\n\nstrategies\x18\x01 \x03(\x0b\x32\x1c.mesh.compressor.v1.Strategy\"`\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x31\n\nloss_class\x18\x03 \x01(\x0e\x32\x1d.mesh.compressor.v1.LossClass*v\n\tLossClass\x12\x1a\n\x16LOSS_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13LOSS_CLASS_LOSSLESS\x10\x01\x12\x18\n\x14LOSS_CLASS_SELECTIVE\x10\x02\x12\x1a\n\x16LOSS_CLASS_ABSTRACTIVE\x10\x03\x32\xde\x03\n\x11\x43ompressorService\x12U\n\x08\x43ompress\x12#.mesh.compressor.v1.CompressRequest\x1a$.mesh.compressor.v1.CompressResponse\x12\x64\n\rCompressBatch\x12(.mesh.compressor.v1.CompressBatchRequest\x1a).mesh.compressor.v1.CompressBatchResponse\x12R\n\x07Preview\x12\".mesh.compressor.v1.PreviewRequest\x1a#.mesh.compressor.v1.PreviewResponse\x12O\n\x06\x45xpand\x12!.mesh.compressor.v1.ExpandRequest\x1a\".mesh.compressor.v1.ExpandResponse\x12g\n\x0eListStrategies\x12).mesh.compressor.v1.ListStrategiesRequest\x1a*.mesh.compressor.v1.ListStrategiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.compressor.v1.compressor_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOSSCLASS']._serialized_start=1590
-  _globals['_LOSSCLASS']._serialized_end=1708
+  _globals['_LOSSCLASS']._serialized_start=1795
+  _globals['_LOSSCLASS']._serialized_end=1913
   _globals['_COMPRESSREQUEST']._serialized_start=129
-  _globals['_COMPRESSREQUEST']._serialized_end=394
-  _globals['_COMPRESSRESPONSE']._serialized_start=397
-  _globals['_COMPRESSRESPONSE']._serialized_end=782
-  _globals['_INTERVAL']._serialized_start=784
-  _globals['_INTERVAL']._serialized_end=821
-  _globals['_STAGEREPORT']._serialized_start=824
-  _globals['_STAGEREPORT']._serialized_end=1016
-  _globals['_COMPRESSBATCHREQUEST']._serialized_start=1018
-  _globals['_COMPRESSBATCHREQUEST']._serialized_end=1095
-  _globals['_COMPRESSBATCHRESPONSE']._serialized_start=1097
-  _globals['_COMPRESSBATCHRESPONSE']._serialized_end=1177
-  _globals['_PREVIEWREQUEST']._serialized_start=1179
-  _globals['_PREVIEWREQUEST']._serialized_end=1249
-  _globals['_PREVIEWRESPONSE']._serialized_start=1251
-  _globals['_PREVIEWRESPONSE']._serialized_end=1324
-  _globals['_EXPANDREQUEST']._serialized_start=1326
-  _globals['_EXPANDREQUEST']._serialized_end=1357
-  _globals['_EXPANDRESPONSE']._serialized_start=1359
-  _globals['_EXPANDRESPONSE']._serialized_end=1389
-  _globals['_LISTSTRATEGIESREQUEST']._serialized_start=1391
-  _globals['_LISTSTRATEGIESREQUEST']._serialized_end=1414
-  _globals['_LISTSTRATEGIESRESPONSE']._serialized_start=1416
-  _globals['_LISTSTRATEGIESRESPONSE']._serialized_end=1490
-  _globals['_STRATEGY']._serialized_start=1492
-  _globals['_STRATEGY']._serialized_end=1588
-  _globals['_COMPRESSORSERVICE']._serialized_start=1711
-  _globals['_COMPRESSORSERVICE']._serialized_end=2189
+  _globals['_COMPRESSREQUEST']._serialized_end=465
+  _globals['_INPUTPRICES']._serialized_start=467
+  _globals['_INPUTPRICES']._serialized_end=537
+  _globals['_COMPRESSRESPONSE']._serialized_start=540
+  _globals['_COMPRESSRESPONSE']._serialized_end=987
+  _globals['_INTERVAL']._serialized_start=989
+  _globals['_INTERVAL']._serialized_end=1026
+  _globals['_STAGEREPORT']._serialized_start=1029
+  _globals['_STAGEREPORT']._serialized_end=1221
+  _globals['_COMPRESSBATCHREQUEST']._serialized_start=1223
+  _globals['_COMPRESSBATCHREQUEST']._serialized_end=1300
+  _globals['_COMPRESSBATCHRESPONSE']._serialized_start=1302
+  _globals['_COMPRESSBATCHRESPONSE']._serialized_end=1382
+  _globals['_PREVIEWREQUEST']._serialized_start=1384
+  _globals['_PREVIEWREQUEST']._serialized_end=1454
+  _globals['_PREVIEWRESPONSE']._serialized_start=1456
+  _globals['_PREVIEWRESPONSE']._serialized_end=1529
+  _globals['_EXPANDREQUEST']._serialized_start=1531
+  _globals['_EXPANDREQUEST']._serialized_end=1562
+  _globals['_EXPANDRESPONSE']._serialized_start=1564
+  _globals['_EXPANDRESPONSE']._serialized_end=1594
+  _globals['_LISTSTRATEGIESREQUEST']._serialized_start=1596
+  _globals['_LISTSTRATEGIESREQUEST']._serialized_end=1619
+  _globals['_LISTSTRATEGIESRESPONSE']._serialized_start=1621
+  _globals['_LISTSTRATEGIESRESPONSE']._serialized_end=1695
+  _globals['_STRATEGY']._serialized_start=1697
+  _globals['_STRATEGY']._serialized_end=1793
+  _globals['_COMPRESSORSERVICE']._serialized_start=1916
+  _globals['_COMPRESSORSERVICE']._serialized_end=2394
 # @@protoc_insertion_point(module_scope)

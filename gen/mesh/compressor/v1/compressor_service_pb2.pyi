@@ -23,7 +23,7 @@ LOSS_CLASS_SELECTIVE: LossClass
 LOSS_CLASS_ABSTRACTIVE: LossClass
 
 class CompressRequest(_message.Message):
-    __slots__ = ("prompt", "model", "mode", "target_ratio", "min_quality", "protect", "frozen_prefix", "session_id")
+    __slots__ = ("prompt", "model", "mode", "target_ratio", "min_quality", "protect", "frozen_prefix", "session_id", "with_handles", "prices")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class CompressRequest(_message.Message):
     PROTECT_FIELD_NUMBER: _ClassVar[int]
     FROZEN_PREFIX_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    WITH_HANDLES_FIELD_NUMBER: _ClassVar[int]
+    PRICES_FIELD_NUMBER: _ClassVar[int]
     prompt: _common_pb2.Prompt
     model: str
     mode: _common_pb2.CompressionMode
@@ -40,10 +42,20 @@ class CompressRequest(_message.Message):
     protect: _containers.RepeatedScalarFieldContainer[str]
     frozen_prefix: int
     session_id: str
-    def __init__(self, prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., model: _Optional[str] = ..., mode: _Optional[_Union[_common_pb2.CompressionMode, str]] = ..., target_ratio: _Optional[float] = ..., min_quality: _Optional[float] = ..., protect: _Optional[_Iterable[str]] = ..., frozen_prefix: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+    with_handles: bool
+    prices: InputPrices
+    def __init__(self, prompt: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., model: _Optional[str] = ..., mode: _Optional[_Union[_common_pb2.CompressionMode, str]] = ..., target_ratio: _Optional[float] = ..., min_quality: _Optional[float] = ..., protect: _Optional[_Iterable[str]] = ..., frozen_prefix: _Optional[int] = ..., session_id: _Optional[str] = ..., with_handles: bool = ..., prices: _Optional[_Union[InputPrices, _Mapping]] = ...) -> None: ...
+
+class InputPrices(_message.Message):
+    __slots__ = ("input_micro_usd", "cached_input_micro_usd")
+    INPUT_MICRO_USD_FIELD_NUMBER: _ClassVar[int]
+    CACHED_INPUT_MICRO_USD_FIELD_NUMBER: _ClassVar[int]
+    input_micro_usd: int
+    cached_input_micro_usd: int
+    def __init__(self, input_micro_usd: _Optional[int] = ..., cached_input_micro_usd: _Optional[int] = ...) -> None: ...
 
 class CompressResponse(_message.Message):
-    __slots__ = ("compressed", "original_tokens", "compressed_tokens", "token_reduction", "quality_score", "quality_interval", "cache_eligible", "stages", "handles", "reason_original_kept", "version", "counts_are_estimates")
+    __slots__ = ("compressed", "original_tokens", "compressed_tokens", "token_reduction", "quality_score", "quality_interval", "cache_eligible", "stages", "handles", "reason_original_kept", "version", "counts_are_estimates", "net_benefit_micro_usd")
     COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     ORIGINAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPRESSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +68,7 @@ class CompressResponse(_message.Message):
     REASON_ORIGINAL_KEPT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTS_ARE_ESTIMATES_FIELD_NUMBER: _ClassVar[int]
+    NET_BENEFIT_MICRO_USD_FIELD_NUMBER: _ClassVar[int]
     compressed: _common_pb2.Prompt
     original_tokens: int
     compressed_tokens: int
@@ -68,7 +81,8 @@ class CompressResponse(_message.Message):
     reason_original_kept: str
     version: str
     counts_are_estimates: bool
-    def __init__(self, compressed: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., original_tokens: _Optional[int] = ..., compressed_tokens: _Optional[int] = ..., token_reduction: _Optional[float] = ..., quality_score: _Optional[float] = ..., quality_interval: _Optional[_Union[Interval, _Mapping]] = ..., cache_eligible: bool = ..., stages: _Optional[_Iterable[_Union[StageReport, _Mapping]]] = ..., handles: _Optional[_Iterable[str]] = ..., reason_original_kept: _Optional[str] = ..., version: _Optional[str] = ..., counts_are_estimates: bool = ...) -> None: ...
+    net_benefit_micro_usd: int
+    def __init__(self, compressed: _Optional[_Union[_common_pb2.Prompt, _Mapping]] = ..., original_tokens: _Optional[int] = ..., compressed_tokens: _Optional[int] = ..., token_reduction: _Optional[float] = ..., quality_score: _Optional[float] = ..., quality_interval: _Optional[_Union[Interval, _Mapping]] = ..., cache_eligible: bool = ..., stages: _Optional[_Iterable[_Union[StageReport, _Mapping]]] = ..., handles: _Optional[_Iterable[str]] = ..., reason_original_kept: _Optional[str] = ..., version: _Optional[str] = ..., counts_are_estimates: bool = ..., net_benefit_micro_usd: _Optional[int] = ...) -> None: ...
 
 class Interval(_message.Message):
     __slots__ = ("low", "high")

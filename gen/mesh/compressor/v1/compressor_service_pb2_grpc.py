@@ -88,7 +88,7 @@ class CompressorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Expand(self, request, context):
-        """Gives an original back.
+        """Gives back what was left out; NOT_FOUND for every handle that this tenant has not or no longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

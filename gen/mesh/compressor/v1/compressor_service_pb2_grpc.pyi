@@ -40,7 +40,7 @@ class CompressorServiceStub:
     Preview: _grpc.UnaryUnaryMultiCallable[_compressor_service_pb2.PreviewRequest, _compressor_service_pb2.PreviewResponse]
     """The same path as Compress, without side effects."""
     Expand: _grpc.UnaryUnaryMultiCallable[_compressor_service_pb2.ExpandRequest, _compressor_service_pb2.ExpandResponse]
-    """Gives an original back."""
+    """Gives back what was left out; NOT_FOUND for every handle that this tenant has not or no longer."""
     ListStrategies: _grpc.UnaryUnaryMultiCallable[_compressor_service_pb2.ListStrategiesRequest, _compressor_service_pb2.ListStrategiesResponse]
     """Lists the stages and what each loses."""
 
@@ -56,7 +56,7 @@ class CompressorServiceAsyncStub(CompressorServiceStub):
     Preview: _aio.UnaryUnaryMultiCallable[_compressor_service_pb2.PreviewRequest, _compressor_service_pb2.PreviewResponse]  # type: ignore[assignment]
     """The same path as Compress, without side effects."""
     Expand: _aio.UnaryUnaryMultiCallable[_compressor_service_pb2.ExpandRequest, _compressor_service_pb2.ExpandResponse]  # type: ignore[assignment]
-    """Gives an original back."""
+    """Gives back what was left out; NOT_FOUND for every handle that this tenant has not or no longer."""
     ListStrategies: _aio.UnaryUnaryMultiCallable[_compressor_service_pb2.ListStrategiesRequest, _compressor_service_pb2.ListStrategiesResponse]  # type: ignore[assignment]
     """Lists the stages and what each loses."""
 
@@ -93,7 +93,7 @@ class CompressorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compressor_service_pb2.ExpandRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compressor_service_pb2.ExpandResponse, _abc.Awaitable[_compressor_service_pb2.ExpandResponse]]:
-        """Gives an original back."""
+        """Gives back what was left out; NOT_FOUND for every handle that this tenant has not or no longer."""
 
     @_abc_1.abstractmethod
     def ListStrategies(

@@ -1,0 +1,91 @@
+"""Which version of a prompt goes out: the shortest whose predicted quality reaches the floor and that pays.
+
+The versions are tried from the shortest to the original, so that where selection is not worth it, the lossless stages'
+work still may be. The caller's own prompt is always good enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.compressor.benefit import Benefit, benefit
+from services.compressor.meter import Meter
+from services.compressor.order import Order
+from services.compressor.quality.forecast import Forecast, Unmeasured
+from services.compressor.stages.stage import UNCHANGED, Loss, Quality
+from services.compressor.thinning import query_of
+from services.compressor.version import Step, Version, as_asked, as_settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What goes out."""
+
+    version: Version
+    quality: Quality
+    reason: str = ""
+    """Why the shortest version does not; empty where it does."""
+    net_benefit_micro_usd: float | None = None
+
+
+class Chooser:
+    """Weighs versions. `priors`: what is believed of each lossless stage."""
+
+    def __init__(
+        self,
+        priors: Mapping[str, Quality],
+        *,
+        forecast: Forecast | None = None,
+        micro_usd_per_s: float = 0.0,
+    ) -> None:
+        self._priors = priors
+        self._forecast = forecast or Unmeasured()
+        self._micro_usd_per_s = micro_usd_per_s
+
+    async def choose(self, order: Order, steps: Sequence[Step], meter: Meter) -> Chosen:
+        """The version to send. Raises CountUnavailable where the meter does."""
+        reason = ""
+        spent_s = sum(step.duration_s for step in steps)
+        for version in _shortest_first(order, steps):
+            quality = self._quality(order, version)
+            if order.min_quality is not None and quality.score < order.min_quality:
+                reason = reason or _too_risky(quality, order.min_quality)
+                continue
+            found = await benefit(order, version.texts, meter, spent_s=spent_s, micro_usd_per_s=self._micro_usd_per_s)
+            if not found.is_negative:
+                return _chosen(order, version, quality, reason, found)
+            reason = reason or found.in_words
+        return Chosen(version=as_asked(order), quality=UNCHANGED, reason=reason, net_benefit_micro_usd=None)
+
+    def _quality(self, order: Order, version: Version) -> Quality:
+        quality = UNCHANGED
+        for name in sorted(version.rewritten_by):
+            quality = quality.and_then(self._priors.get(name, UNCHANGED))
+        if version.is_thinned:
+            left_out = [run for runs in version.left_out for run in runs]
+            quality = quality.and_then(self._forecast.predict(query_of(order), version.texts, left_out))
+        return quality
+
+
+def _chosen(order: Order, version: Version, quality: Quality, reason: str, found: Benefit) -> Chosen:
+    return Chosen(
+        version=version,
+        quality=quality,
+        reason=reason,
+        net_benefit_micro_usd=found.micro_usd if order.tariff.is_known else None,
+    )
+
+
+def _shortest_first(order: Order, steps: Sequence[Step]) -> Iterator[Version]:
+    """The last version, the last that only lossless stages made, and what earlier turns became; each once."""
+    lossless = [step.after for step in steps if step.loss is Loss.LOSSLESS]
+    seen: list[Version] = []
+    for version in [*(step.after for step in steps[-1:]), *lossless[-1:], as_settled(order)]:
+        if version not in seen and version.texts != order.original:
+            yield version
+        seen.append(version)
+
+
+def _too_risky(quality: Quality, floor: float) -> str:
+    return f"predicted quality {quality.score:.3f} is below the floor {floor:.3f}"

@@ -1,0 +1,1 @@
+"""The predicted chance that a reader answers as it would have answered the original."""

@@ -1,0 +1,1 @@
+"""Selection by relevance: which pieces of a prompt are worth sending."""

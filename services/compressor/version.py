@@ -1,0 +1,72 @@
+"""A prompt between two stages, and the ledger of the stage between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.compressor.meter import Meter, Texts
+from services.compressor.order import Order, StageReport
+from services.compressor.stages.stage import Loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """The texts of all messages and what was done to them so far."""
+
+    texts: Texts
+    left_out: tuple[tuple[str, ...], ...]
+    """Of each message."""
+    handles: Mapping[str, str] = field(default_factory=dict)
+    rewritten_by: frozenset[str] = frozenset()
+    """The lossless stages that changed something."""
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether anything is left out."""
+        return any(self.left_out)
+
+
+def as_asked(order: Order) -> Version:
+    """What the caller sent, nothing settled."""
+    return Version(texts=order.original, left_out=((),) * len(order.original))
+
+
+def as_settled(order: Order) -> Version:
+    """Earlier turns as they became, the rest as the caller sent it."""
+    left_out = (*(one.left_out for one in order.settled), *(() for _ in order.parts))
+    return Version(
+        texts=(*order.sent_before, *(part.text for part in order.parts)),
+        left_out=left_out,
+        handles=_handles(order, left_out),
+        rewritten_by=frozenset().union(*(one.rewritten_by for one in order.settled)),
+    )
+
+
+def _handles(order: Order, left_out: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+    if order.handle_of is None:
+        return {}
+    return {order.handle_of(run): run for runs in left_out for run in runs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one stage did; `after` is `before` where its work was not kept."""
+
+    stage: str
+    loss: Loss
+    before: Version
+    after: Version
+    duration_s: float
+    segment_count: int
+
+    async def report(self, meter: Meter) -> StageReport:
+        """Its entry in the ledger."""
+        return StageReport(
+            stage=self.stage,
+            loss=self.loss,
+            tokens_before=await meter.count(self.before.texts),
+            tokens_after=await meter.count(self.after.texts),
+            duration_s=self.duration_s,
+            segment_count=self.segment_count,
+        )

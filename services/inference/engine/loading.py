@@ -11,23 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from services.inference.engine import attention
+from services.inference.engine.config import ADVICE, first_line
 from services.inference.engine.vocabulary import VocabularySlice
 from services.inference.models.errors import ModelError
-
-_ADVICE = "Check the directory, or fetch the model again."
-
-
-def load_config(model_dir: Path) -> PreTrainedConfig:
-    """The model's configuration. Raises ModelError for one that transformers doesn't know."""
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model_dir, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the configuration in {model_dir} is unusable: {_first_line(error)}", _ADVICE) from error
-    return config
 
 
 def load_whole_model(model_dir: Path, dtype: torch.dtype) -> nn.Module:
@@ -45,11 +35,11 @@ def load_whole_model(model_dir: Path, dtype: torch.dtype) -> nn.Module:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"the checkpoint in {model_dir} can't be loaded: {_first_line(error)}", _ADVICE) from error
+        raise ModelError(f"the checkpoint in {model_dir} can't be loaded: {first_line(error)}", ADVICE) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(f"the checkpoint in {model_dir} lacks {len(missing)} tensors, such as {missing[0]}", _ADVICE)
+        raise ModelError(f"the checkpoint in {model_dir} lacks {len(missing)} tensors, such as {missing[0]}", ADVICE)
     whole: nn.Module = model
     return whole.eval().requires_grad_(False)
 
@@ -65,7 +55,3 @@ def shard(model: Any, dtype: torch.dtype, rank: int, size: int) -> nn.Module:
         model, tensor_parallel={"tp_size": size}, dtype=dtype, replace_with_kernel_inject=False
     )
     return engine.module
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -49,7 +49,7 @@ class Space:
 
 def size_pool(options: EngineOptions) -> PoolSize:
     """Decided by each rank for its own memory; the least counts. Raises ModelError where the model doesn't fit."""
-    from services.inference.engine.loading import load_config
+    from services.inference.engine.config import load_config
 
     config = load_config(options.model_dir).get_text_config()
     context = options.context_tokens or getattr(config, "max_position_embeddings", 0) or UNSTATED_CONTEXT_TOKENS

@@ -22,6 +22,14 @@ _INFRASTRUCTURE = "/grpc."
 _Handler = grpc.RpcMethodHandler
 
 
+async def _refuse(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """No contract has such a method; one that gains it must be wrapped too, or it would be served unidentified."""
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "methods that take a stream of requests are not served")
+
+
+_REFUSED: _Handler[Any, Any] = grpc.stream_stream_rpc_method_handler(_refuse)
+
+
 class MeshInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each method once and keeps the result. Refuses calls with NotReady until `open`."""
 
@@ -46,8 +54,10 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming or method.startswith(_INFRASTRUCTURE):
+        if handler is None or method.startswith(_INFRASTRUCTURE):
             return handler
+        if handler.request_streaming:
+            return _REFUSED
         wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 

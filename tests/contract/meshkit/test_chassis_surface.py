@@ -241,3 +241,21 @@ async def test_what_is_registered_says_whether_it_serves():
     await chassis.health.set_serving(False)
     assert not registry.registration.is_serving()
     await server.close()
+
+
+async def test_a_method_that_takes_a_stream_of_requests_is_refused_and_never_served_unidentified():
+    served = []
+
+    class Streaming(Probe):
+        def add_to(self, server: grpc.aio.Server) -> None:
+            async def collect(requests, context):
+                served.append(context)
+                return b""
+
+            handlers = {"Collect": grpc.stream_unary_rpc_method_handler(collect)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Streaming", handlers),))
+
+    async with running_probe(Streaming()) as address, grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.stream_unary("/test.Streaming/Collect")(iter([b"one"]), timeout=PATIENCE_S)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED and not served

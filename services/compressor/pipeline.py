@@ -17,7 +17,7 @@ from services.compressor.shield import shield
 from services.compressor.stages.stage import UNCHANGED, Loss, Quality, Stage
 from services.compressor.token_counter import CountUnavailable, TokenCounter, estimated_tokens
 
-VERSION = "lossless-1"
+VERSION = "lossless-2"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
 
 

@@ -29,6 +29,7 @@ from services.compressor.stages.record_table import RecordTable
 from services.compressor.stages.stage import Stage
 from services.compressor.stages.whitespace import Whitespace
 from services.compressor.stages.xml_compact import XmlCompact
+from services.compressor.stages.xml_outline import XmlOutline
 
 
 class CompressorService(Service):
@@ -51,7 +52,7 @@ class CompressorService(Service):
 
 def lossless_stages() -> tuple[Stage, ...]:
     """In the order in which they run: the table last, since it ends what other stages read as JSON."""
-    return (JsonMinify(), XmlCompact(), Whitespace(), RecordTable())
+    return (JsonMinify(), XmlCompact(), XmlOutline(), Whitespace(), RecordTable())
 
 
 def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:

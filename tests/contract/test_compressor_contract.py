@@ -24,6 +24,7 @@ from services.compressor.settings import CompressorSettings
 from tests.support.selectors import SentenceOverlap
 
 SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
+STAGES = ["json_minify", "xml_compact", "xml_outline", "whitespace", "record_table"]
 RECORDS = json.dumps([{"id": i, "name": f"name {i}"} for i in range(20)], indent=2)
 
 
@@ -81,7 +82,7 @@ async def test_compress_counts_in_the_vocabulary_of_the_models_instance():
         assert reply.token_reduction == pytest.approx(1 - reply.compressed_tokens / reply.original_tokens)
         assert reply.cache_eligible
         assert reply.version
-        assert [report.stage for report in reply.stages] == ["json_minify", "xml_compact", "whitespace", "record_table"]
+        assert [report.stage for report in reply.stages] == STAGES
         assert {report.loss_class for report in reply.stages} == {pb.LOSS_CLASS_LOSSLESS}
 
 
@@ -154,12 +155,7 @@ async def test_a_prompt_that_is_not_compressed_comes_back_with_the_reason(reason
 async def test_strategies_are_listed_in_the_order_in_which_they_run():
     async with compressor_stub() as stub:
         strategies = (await stub.ListStrategies(pb.ListStrategiesRequest())).strategies
-        assert [strategy.name for strategy in strategies] == [
-            "json_minify",
-            "xml_compact",
-            "whitespace",
-            "record_table",
-        ]
+        assert [strategy.name for strategy in strategies] == STAGES
         assert all(strategy.description for strategy in strategies)
 
 

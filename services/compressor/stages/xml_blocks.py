@@ -17,12 +17,15 @@ from services.compressor.shield import Shield
 _DEEPEST = 256
 _MOST_BLOCKS = 10_000
 """In one text; what comes after them is left alone."""
-_NAME = r"[A-Za-z_][\w.\-]*+(?::[\w.\-]++)?+"
-_ATTRIBUTES = rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+"
+NAME = r"[A-Za-z_][\w.\-]*+(?::[\w.\-]++)?+"
+_VALUE = r"(?:\"[^\"<]*+\"|'[^'<]*+')"
+_ATTRIBUTES = rf"(?:\s++{NAME}\s*+=\s*+{_VALUE})*+"
+ATTRIBUTE = re.compile(rf"\s({NAME})\s*+=\s*+({_VALUE})")
+"""The name and the quoted value of each attribute of a tag."""
 _TOKEN = re.compile(
     r"(?P<other><!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<!DOCTYPE[^\[<>]*+>)"
-    rf"|</(?P<closed>{_NAME})\s*+>"
-    rf"|<(?P<opened>{_NAME}){_ATTRIBUTES}\s*+(?P<empty>/?)>"
+    rf"|</(?P<closed>{NAME})\s*+>"
+    rf"|<(?P<opened>{NAME}){_ATTRIBUTES}\s*+(?P<empty>/?)>"
     r"|(?P<text>[^<]++)",
     re.DOTALL,
 )

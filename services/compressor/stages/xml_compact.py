@@ -16,7 +16,7 @@ from services.compressor.stages.stage import Loss, Quality, Rewritten
 from services.compressor.stages.xml_blocks import Kind, Token, find_xml
 
 _RUNNING_TEXT = """
-a abbr acronym b bdi bdo big bold button cite code del dfn em emphasis ext-link i img input ins italic kbd label link
+a abbr acronym b bdi bdo big bold button cite code del dfn em emphasis ext-link i img input ins italic kbd label
 mark q s samp select small span strike strong sub sup textarea tt u var xref
 """
 _INLINE = frozenset(_RUNNING_TEXT.split())
@@ -45,10 +45,14 @@ class XmlCompact:
 
 def compacted(tokens: Sequence[Token]) -> str:
     """The block's text without layout."""
+    return "".join(token.text for token in without_layout(tokens))
+
+
+def without_layout(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The tokens that hold something."""
     if any("xml:space" in token.text for token in tokens if token.kind in (Kind.OPEN, Kind.EMPTY)):
-        return "".join(token.text for token in tokens)
-    names = _Names.of(tokens)
-    return "".join(_kept(tokens, names))
+        return tokens
+    return list(_kept(tokens, _Names.of(tokens)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class _Open:
     children: set[str] = field(default_factory=set)
 
 
-def _kept(tokens: Sequence[Token], names: _Names) -> Iterator[str]:
+def _kept(tokens: Sequence[Token], names: _Names) -> Iterator[Token]:
     stack: list[str] = []
     verbatim_depth = 0
     for index, token in enumerate(tokens):
@@ -99,7 +103,7 @@ def _kept(tokens: Sequence[Token], names: _Names) -> Iterator[str]:
             verbatim_depth -= stack.pop().lower() in _VERBATIM
         parent = stack[-1] if stack else ""
         if verbatim_depth or parent in names.mixed or not _is_layout(tokens, index, names):
-            yield token.text
+            yield token
 
 
 def _is_layout(tokens: Sequence[Token], index: int, names: _Names) -> bool:

@@ -25,6 +25,7 @@ from services.compressor.servicer import CompressorServicer
 from services.compressor.sessions import Sessions
 from services.compressor.settings import CompressorSettings, KeptSettings
 from services.compressor.stages.json_minify import JsonMinify
+from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.record_table import RecordTable
 from services.compressor.stages.stage import Stage
 from services.compressor.stages.whitespace import Whitespace
@@ -51,8 +52,8 @@ class CompressorService(Service):
 
 
 def lossless_stages() -> tuple[Stage, ...]:
-    """In the order in which they run: the table last, since it ends what other stages read as JSON."""
-    return (JsonMinify(), XmlCompact(), XmlOutline(), Whitespace(), RecordTable())
+    """In the order in which they run: tables and logs last, since they end what other stages read as JSON or lines."""
+    return (JsonMinify(), XmlCompact(), XmlOutline(), Whitespace(), RecordTable(), LogTemplate())
 
 
 def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:

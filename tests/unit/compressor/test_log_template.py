@@ -1,0 +1,163 @@
+"""Logs as templates: every byte can be read back, and what is no log is left alone."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.compressor.shield import shield
+from services.compressor.stages.log_template import LogTemplate, expanded
+
+
+def shortened(text: str, protect: tuple[str, ...] = (), frozen: int = 0) -> str:
+    return LogTemplate().rewrite(text, shield(text, protect=protect, frozen_chars=frozen)).text
+
+
+LOG = """[Sun Dec 04 04:51:08 2005] [notice] jk2_init() Found child 6725 in scoreboard slot 10
+[Sun Dec 04 04:51:09 2005] [notice] jk2_init() Found child 6726 in scoreboard slot 8
+[Sun Dec 04 04:51:09 2005] [error] mod_jk child workerEnv in error state 6
+[Sun Dec 04 04:51:09 2005] [error] mod_jk child workerEnv in error state 6
+    at frame 1
+[Sun Dec 04 04:52:15 2005] [notice] jk2_init() Found child 6730 in scoreboard slot 7
+[Sun Dec 04 04:52:15 2005] [error] mod_jk child workerEnv in error state 7
+[Mon Dec 05 00:00:01 2005] [error] mod_jk child workerEnv in error state 6
+[Mon Dec 05 00:00:02 2005] [notice] Graceful restart requested, doing restart
+[Mon Dec 05 00:00:03 2005] [notice] jk2_init() Found child 6731 in scoreboard slot 9"""
+
+
+def test_a_log_names_each_template_once():
+    assert shortened(LOG) == (
+        "Log of 10 lines by 2 templates; rows: template|end of time that changed|<1>|<2>..., empty = as in template:\n"
+        "A=[<t>] [notice] jk2_init() Found child <1> in scoreboard slot <2>\n"
+        "B=[<t>] [error] mod_jk child workerEnv in error state <1=6>\n"
+        "<t>=Sun Dec 04 * 2005\n"
+        "A|04:51:08|6725|10\n"
+        "A|09|6726|8\n"
+        "B\n"
+        "B\n"
+        ">    at frame 1\n"
+        "A|52:15|6730|7\n"
+        "B||7\n"
+        "<t>=Mon Dec 05 * 2005\n"
+        "B|00:00:01\n"
+        ">[Mon Dec 05 00:00:02 2005] [notice] Graceful restart requested, doing restart\n"
+        "A|03|6731|9"
+    )
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_log_between_other_text_is_read_back_to_the_byte(line_end):
+    text = f"What went wrong?\n\n{LOG}\n\nAnswer briefly.\n{LOG}\nB|C\n".replace("\n", line_end)
+    after = shortened(text)
+    assert len(after) < 0.9 * len(text)
+    assert expanded(after) == text
+
+
+FORMATS = [
+    "2024-05-01T10:00:{:02d}.123Z INFO [worker-{}] request id={} took {} ms",
+    "2024-05-01 10:00:{:02d},123 INFO worker {} request {} took {} ms",
+    "May  1 10:00:{:02d} host sshd[{}]: Failed password for invalid user from 10.0.{}.{} port 22",
+    '10.0.0.1 - - [01/May/2024:10:00:{:02d} +0000] "GET /a/{} HTTP/1.1" {} {}',
+    "17/06/09 20:10:{:02d} INFO storage.BlockManager: Found block rdd_{}_{} locally in {}",
+    "081109 2036{:02d} {} INFO dfs.DataNode: Received block blk_{} of size {}",
+    "10:00:{:02d} [{}] DEBUG a.b.C - {} of {}",
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_common_forms_of_time_are_known(form):
+    text = "\n".join(form.format(i, 100 + i * 7, 1000 + i * 31, i % 3 + 200) for i in range(30))
+    after = shortened(text)
+    assert len(after) < 0.6 * len(text)
+    assert expanded(after) == text
+
+
+def test_words_that_differ_become_values():
+    users = ["root", "admin", "guest", "oracle", "test", "ftp", "mysql", "backup", "nagios"]
+    text = "\n".join(f"May  1 10:00:0{i} host sshd: Invalid user {user} from inside" for i, user in enumerate(users))
+    assert "Invalid user <2> from inside\n" in shortened(text) or "Invalid user <1> from inside\n" in shortened(text)
+    assert expanded(shortened(text)) == text
+
+
+def test_a_value_that_a_line_repeats_is_written_once():
+    text = "\n".join(
+        f"10:00:{i:02d} Deleting blk_{i * 7919 + 100003} file /a/blk_{i * 7919 + 100003}" for i in range(20)
+    )
+    assert "Deleting blk_<1> file /a/blk_<1>\n" in shortened(text)
+    assert expanded(shortened(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "At 10:00:00 we met.\nThen we left.\n" * 3,
+        "\n".join(f"10:00:0{i} a <1> {i}" for i in range(9)),
+        f"```\n{LOG}\n```",
+        shortened(LOG) + "\n" + LOG,
+        "Meeting at 12:30:00 tomorrow",
+    ],
+)
+def test_what_is_no_log_or_would_be_in_doubt_is_left_alone(text):
+    assert shortened(text) == text
+
+
+@pytest.mark.parametrize("marked", ["[Sun Dec 04 04:51:08", "child 6726 in", "error state 6"])
+def test_marked_strings_survive(marked):
+    assert shortened(LOG, protect=(marked,)).count(marked) == LOG.count(marked)
+
+
+def test_a_log_that_reaches_into_the_frozen_prefix_is_left_alone():
+    assert shortened("Here:\n" + LOG, frozen=10) == "Here:\n" + LOG
+
+
+words = st.sampled_from(
+    ["a", "b", "x1", "<", "|", "=", "A|", "<t>", ">", "#", "日本", "שלום", "10:00:01", "", "\t", "7", "\r"]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 86_399), st.sampled_from(["{} {}", "[{}] {}", "2024-01-01 {} {}", "{}Z {}"]), st.lists(words)
+        )
+        | st.text(max_size=5),
+        max_size=30,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_any_lines_are_read_back_to_the_byte(lines):
+    def written(line):
+        if isinstance(line, str):
+            return line
+        seconds, form, rest = line
+        return form.format(time.strftime("%H:%M:%S", time.gmtime(seconds)), " ".join(rest))
+
+    text = "\n".join(map(written, lines))
+    after = shortened(text)
+    assert len(after) <= len(text)
+    assert after == text or expanded(after) == text
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_reading_back_never_fails(text):
+    head = shortened(LOG).partition("\n")[0]
+    for corrupt in (head + "\n" + text, shortened(LOG)[: len(text) * 3] + text):
+        assert isinstance(expanded(corrupt), str)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["10:00:00 a {0}\n", "10:00:00 " + "{0} a{0} " * 40 + "\n", "10:00:00 {0}x y\n\n\n", "w{0}w at 10:00:00 z\n"],
+)
+def test_time_grows_with_length(line):
+    def cpu_s(size: int) -> float:
+        text = "".join(line.format(i) for i in range(size // len(line)))
+        started_at = time.thread_time()
+        assert len(shortened(text)) <= len(text)
+        return time.thread_time() - started_at
+
+    cpu_s(10_000)
+    # Eight times the text; three times that for noise, where quadratic time would be 64 times.
+    assert cpu_s(400_000) < 24 * max(cpu_s(50_000), 0.005)

@@ -32,7 +32,7 @@ class Columns(Generic[Value]):
 
 def columns_of(rows: Sequence[Row[Value]], *, most: int) -> Columns[Value] | None:
     """None where the rows do not agree on an order, are mostly gaps, or need more than `most` varying columns."""
-    keys = _common_order(rows)
+    keys = common_order([[key for key, _ in row] for row in rows])
     if keys is None:
         return None
     by_key = [dict(row) for row in rows]
@@ -59,10 +59,10 @@ def rows_of(columns: Columns[Value]) -> list[list[tuple[str, Value]]]:
     return found
 
 
-def _common_order(rows: Sequence[Row[Value]]) -> list[str] | None:
-    """An order of all keys that each row keeps; a key that the first row lacks goes behind its neighbour."""
+def common_order(rows: Sequence[Sequence[str]]) -> list[str] | None:
+    """An order of all keys that each row keeps, if there is one. A key that the first row lacks goes behind another."""
     order: list[str] = []
-    for row_keys in dict.fromkeys(tuple(key for key, _ in row) for row in rows):
+    for row_keys in dict.fromkeys(map(tuple, rows)):
         if not row_keys or len(set(row_keys)) < len(row_keys) or len(order) + len(row_keys) > 2 * _MOST_KEYS:
             return None
         position = 0

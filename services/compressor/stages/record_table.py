@@ -1,45 +1,40 @@
-"""Arrays of flat records of one shape, as a table that names each key once.
+"""Arrays of records of one shape, as a table that names each key once.
 
-    [{"id":1,"name":"Ann"},{"id":2,"name":"B|b"}]   ->   table[id|name
-                                                         1|Ann
-                                                         2|"B|b"]
+    [{"id":1,"name":"Ann","is":true},{"id":2,"name":"B|b","is":true}]   ->   table[id|name|is=true
+                                                                             1|Ann
+                                                                             2|"B|b"]
 
-The result is JSON with one more form of value, and can be read back without doubt: no JSON value starts with `t` but
-`true`. Cells are JSON values as they were written; a string loses its quotes only where it could be nothing else: not
-empty, not a number or literal, without quotes, escapes, brackets, bars and line ends, and without blanks at its ends.
-Records with nested values, other keys or another order of keys, and duplicate keys stay JSON.
+What all rows hold stands in the head; the keys of a record inside are written `user.id`; an empty cell is a key that
+the row lacks. Where there are too many columns, or no table, the records may be a list with usual values instead; see
+`record_list`. The result is JSON with two more forms of value, and can be read back without doubt: no JSON value
+starts with `t` but `true`, and none with `l`. Cells are JSON values as they were written; a string loses its quotes
+only where it could be nothing else: not empty, not a number or literal, without quotes, escapes, brackets, bars and
+line ends, and without blanks at its ends. Records with another order of keys, and duplicate keys, stay JSON.
 """
 
 from __future__ import annotations
-
-import re
 
 from services.compressor.shield import Shield
 from services.compressor.spans import replaced
 from services.compressor.stages.json_blocks import find_json
 from services.compressor.stages.json_minify import minified
+from services.compressor.stages.json_tree import Record, Value, json_tree
+from services.compressor.stages.record_columns import table_text
+from services.compressor.stages.record_list import is_worth_it, list_text, usual_of, without_usual
+from services.compressor.stages.record_reader import MARKS, expanded
 from services.compressor.stages.stage import Loss, Quality, Rewritten
 
+__all__ = ["RecordTable", "expanded", "tabulated"]
+
 _LEAST_ROWS = 3
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
-_LITERAL = r"-?(?:\d++(?:\.\d++)?+(?:[eE][+-]?\d++)?+|Infinity)|true|false|null|NaN"
-_PAIR = rf"({_STRING}):({_STRING}|{_LITERAL})"
-_RECORD = r"\{" + rf"{_STRING}:(?:{_STRING}|{_LITERAL})(?:,{_STRING}:(?:{_STRING}|{_LITERAL}))*+" + r"\}"
-# First whatever starts no array of objects, in one stretch; else an array of flat records; else the bracket alone.
-_PIECE = re.compile(rf'(?:{_STRING}|[^"\[]++|\[(?!\{{))++|(?P<records>\[{_RECORD}(?:,{_RECORD})*+\])|\[', re.DOTALL)
-_RECORDS = re.compile(_RECORD, re.DOTALL)
-_PAIRS = re.compile(_PAIR, re.DOTALL)
-_IS_LITERAL = re.compile(_LITERAL)
-_NEEDS_QUOTES = re.compile(r'[|\[\]"\\\n\r]')
-_STRING_OR_TABLE = re.compile(rf'{_STRING}|table\[((?:{_STRING}|[^"\]])*+)\]', re.DOTALL)
-_CELL = re.compile(rf"({_STRING}|[^|\n]*+)([|\n]?)", re.DOTALL)
+_DEEPEST = 64
 
 
 class RecordTable:
     """Whole JSON blocks outside fences, since a fence that says `json` should hold it."""
 
     name = "record_table"
-    description = "Writes arrays of flat records of one shape as a table with one header"
+    description = "Writes arrays of records of one shape as a table with one header, or with their usual values once"
     loss = Loss.LOSSLESS
     # Every value can be read back, in a form that models see less often than JSON.
     quality = Quality(score=0.98, low=0.90, high=1.0)
@@ -47,7 +42,7 @@ class RecordTable:
 
     def rewrite(self, text: str, shield: Shield) -> Rewritten:
         changes = []
-        for start, end in find_json(text, shield).valid:
+        for start, end in find_json(text, shield).valid if not MARKS.search(text) else ():
             block = text[start:end]
             if shield.fenced.overlaps(start, end):
                 continue
@@ -59,53 +54,38 @@ class RecordTable:
 
 
 def tabulated(json_text: str) -> str:
-    """Minified JSON with each array of records as a table, where that is shorter."""
-    pieces = _PIECE.finditer(json_text)
-    return "".join(_table(piece[0]) if piece["records"] else piece[0] for piece in pieces)
+    """Minified JSON with each array of records in its shortest form."""
+    tree = json_tree(json_text, deepest=_DEEPEST) if "[{" in json_text else None
+    return json_text if tree is None else _Writer().text_of(tree)
 
 
-def expanded(text: str) -> str:
-    """The inverse: JSON with equal values."""
-    return _STRING_OR_TABLE.sub(lambda found: found[0] if found[1] is None else _records(found[1]), text)
+class _Writer:
+    """Writes values, each once, whatever number of forms it is tried in."""
 
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[Value, str]] = {}
 
-def _table(array: str) -> str:
-    """The array as a table, or as it is where it has no one shape or would not get shorter."""
-    records = [_PAIRS.findall(record) for record in _RECORDS.findall(array)]
-    keys = [key for key, _ in records[0]]
-    is_uniform = len(set(keys)) == len(keys) and all([key for key, _ in record] == keys for record in records)
-    if len(records) < _LEAST_ROWS or not is_uniform:
-        return array
-    rows = [keys, *([value for _, value in record] for record in records)]
-    table = "table[" + "\n".join("|".join(_cell(value) for value in row) for row in rows) + "]"
-    return table if len(table) < len(array) else array
+    def text_of(self, value: Value) -> str:
+        if isinstance(value, str):
+            return value
+        if id(value) not in self._written:
+            text = self._array(value) if isinstance(value, list) else self._record(value)
+            self._written[id(value)] = (value, text)
+        return self._written[id(value)][1]
 
+    def _record(self, record: Record) -> str:
+        return "{" + ",".join([f"{key}:{self.text_of(value)}" for key, value in record.pairs()]) + "}"
 
-def _cell(value: str) -> str:
-    if value[0] != '"':
-        return value
-    bare = value[1:-1]
-    is_plain = bare and bare == bare.strip() and not _NEEDS_QUOTES.search(bare) and not _IS_LITERAL.fullmatch(bare)
-    return bare if is_plain else value
+    def _array(self, values: list[Value]) -> str:
+        plain = "[" + ",".join(map(self.text_of, values)) + "]"
+        records = [value for value in values if isinstance(value, Record)]
+        if len(values) < _LEAST_ROWS or len(records) < len(values):
+            return plain
+        table = table_text(records, self.text_of)
+        return min([plain, *([table] if table else []), *self._lists(records)], key=len)
 
-
-def _records(body: str) -> str:
-    rows = _rows(body)
-    keys = [_json(cell) for cell in rows[0]]
-    records = (",".join(f"{key}:{_json(cell)}" for key, cell in zip(keys, row, strict=True)) for row in rows[1:])
-    return "[" + ",".join("{" + record + "}" for record in records) + "]"
-
-
-def _rows(body: str) -> list[list[str]]:
-    rows: list[list[str]] = [[]]
-    for cell in _CELL.finditer(body):
-        rows[-1].append(cell[1])
-        if not cell[2]:
-            break
-        if cell[2] == "\n":
-            rows.append([])
-    return rows
-
-
-def _json(cell: str) -> str:
-    return cell if cell.startswith('"') or _IS_LITERAL.fullmatch(cell) else f'"{cell}"'
+    def _lists(self, records: list[Record]) -> list[str]:
+        usual = usual_of(records)
+        if usual is None or not is_worth_it(usual):
+            return []
+        return [list_text(usual, [without_usual(record, usual) for record in records], self.text_of)]

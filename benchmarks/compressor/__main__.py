@@ -1,6 +1,7 @@
 """Tokens saved on real payloads by the lossless stages, whether every value can be read back, and the time it takes.
 
-`--data DIR` names a folder with `structured_payloads/*.json`, `structured_payloads/*/*.xml` and `tools_bfcl/*.jsonl`.
+`--data DIR` names a folder with `structured_payloads/*.json`, `structured_payloads/*/*.xml`, `tools_bfcl/*.jsonl` and
+`logs_loghub/*.log`.
 Tokens are those of the packaged demo model where it has been converted (`make up` does), else estimates.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import json
 import statistics
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,10 +23,17 @@ from services.compressor.app import lossless_stages
 from services.compressor.offload import Offload
 from services.compressor.pipeline import Order, Outcome, Pipeline
 from services.compressor.prompt_text import Part
-from services.compressor.stages.record_table import expanded
+from services.compressor.stages import log_template, record_table, xml_outline
 
-PAYLOADS, TOOLS, VALUES, SPEED = "lossless_payloads", "lossless_tools", "values_equal", "speed_4000_tokens"
+PAYLOADS, TOOLS, LOGS, VALUES, SPEED = (
+    "lossless_payloads",
+    "lossless_tools",
+    "lossless_logs",
+    "values_equal",
+    "speed_4000_tokens",
+)
 EVERY_NTH_TOOL_SET = 10
+LINES_A_LOG = 500
 REPETITIONS = 40
 
 
@@ -47,8 +56,11 @@ def measure(options: Options) -> Iterable[Claim]:
         yield reductions(PAYLOADS, [text for _, text in payloads], counter, unit, bar=0.4)
     if options.wants(TOOLS):
         yield reductions(TOOLS, list(read_tools(options.data)) if options.data else [], counter, unit, bar=0.3)
+    if options.wants(LOGS):
+        logs = [text for _, text in read_logs(options.data)] if options.data else []
+        yield reductions(LOGS, logs, counter, unit, bar=0.6)
     if options.wants(VALUES):
-        yield values_equal([text for name, text in payloads if name.endswith(".json")])
+        yield values_equal([*payloads, *read_logs(options.data)] if options.data else [])
     if options.wants(SPEED):
         yield speed([text for name, text in payloads if name.endswith(".json")])
 
@@ -63,14 +75,27 @@ def reductions(name: str, texts: list[str], counter: FileTokenizer | None, unit:
     return Claim(name=name, value=middle, unit=unit, bar=f">= {bar:g}", holds=holds, low=low, high=high, detail=detail)
 
 
-def values_equal(texts: list[str]) -> Claim:
-    if not texts:
+def values_equal(files: list[tuple[str, str]]) -> Claim:
+    """JSON by its values, XML by its canonical form without layout, logs line by line."""
+    if not files:
         return skipped(VALUES, "share of files")
-    equal = [json.loads(expanded(compress(text, None).texts[0])) == json.loads(text) for text in texts]
+    equal = [is_equal(name, text, compress(text, None).texts[0]) for name, text in files]
     share = statistics.mean(equal)
-    return Claim(
-        name=VALUES, value=share, unit="share of files", bar=">= 1", holds=share == 1, detail=f"{len(equal)} files"
-    )
+    detail = f"{len(equal)} files and stretches of logs"
+    return Claim(name=VALUES, value=share, unit="share of files", bar=">= 1", holds=share == 1, detail=detail)
+
+
+def is_equal(name: str, original: str, compressed: str) -> bool:
+    if name.endswith(".json"):
+        return bool(json.loads(record_table.expanded(compressed)) == json.loads(original))
+    if name.endswith(".xml"):
+        return without_layout(xml_outline.expanded(compressed)) == without_layout(original)
+    lines = log_template.expanded(compressed).splitlines()
+    return [line.rstrip() for line in lines] == [line.rstrip() for line in original.splitlines()]
+
+
+def without_layout(xml: str) -> str:
+    return ElementTree.canonicalize(xml, strip_text=True)
 
 
 def speed(texts: list[str]) -> Claim:
@@ -106,9 +131,17 @@ def read_tools(data: Path) -> Iterator[str]:
             yield json.dumps(json.loads(line)["function"], indent=2)
 
 
+def read_logs(data: Path) -> Iterator[tuple[str, str]]:
+    """Logs as one pastes them: some hundred lines of each."""
+    for path in sorted((data / "logs_loghub").glob("*.log")):
+        lines = path.read_text().splitlines(keepends=True)
+        for start in range(0, len(lines), LINES_A_LOG):
+            yield path.name, "".join(lines[start : start + LINES_A_LOG])
+
+
 def skipped(name: str, unit: str) -> Claim:
     return Claim(name=name, value=None, unit=unit, bar="", holds=None, detail="skipped: no data")
 
 
 if __name__ == "__main__":
-    run("compressor", "Measures the prompt compressor.", [PAYLOADS, TOOLS, VALUES, SPEED], measure)
+    run("compressor", "Measures the prompt compressor.", [PAYLOADS, TOOLS, LOGS, VALUES, SPEED], measure)

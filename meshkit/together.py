@@ -24,12 +24,17 @@ class Together(Generic[K, V]):
     async def ask_once(self, key: K, question: Callable[[], Awaitable[V]]) -> tuple[V, bool]:
         """The answer, and whether it was this caller's question that was asked."""
         task = self._under_way.get(key)
-        is_own = task is None
-        if task is None:
+        # One that has its answer, but whose callback has not run yet, is over: waiting for it would not even yield.
+        is_own = task is None or task.done()
+        if task is None or task.done():
             task = asyncio.ensure_future(_awaited(question))
             self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task), is_own
+
+    def _forget(self, key: K, done: asyncio.Task[V]) -> None:
+        if self._under_way.get(key) is done:
+            del self._under_way[key]
 
 
 async def _awaited(question: Callable[[], Awaitable[V]]) -> V:

@@ -67,3 +67,20 @@ async def test_a_failure_reaches_all_who_wait_and_no_later_one():
     assert await together.ask("key", work) == 5
     with pytest.raises(ValueError):
         await together.ask("key", fail)
+
+
+async def test_one_that_has_just_ended_is_not_under_way():
+    """Else whoever asks in a loop until the question is its own never yields, and so never sees it end."""
+    together: Together[str, int] = Together()
+    late: list[asyncio.Task[tuple[int, bool]]] = []
+
+    async def second() -> int:
+        return 2
+
+    async def first() -> int:
+        # Runs behind this question's end and ahead of its callbacks.
+        late.append(asyncio.create_task(together.ask_once("key", second)))
+        return 1
+
+    assert await together.ask_once("key", first) == (1, True)
+    assert await late[0] == (2, True)

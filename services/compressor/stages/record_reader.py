@@ -16,7 +16,7 @@ _BARE = re.compile(r"[^|\n\[\]]++")
 _HEAD = re.compile(rf"((?:{STRING}|[^|\n=\"\]])++)(=?)", re.DOTALL)
 
 
-class _Broken(Exception):
+class _Broken(ValueError):
     """Not what `record_table` writes."""
 
 
@@ -27,7 +27,7 @@ def expanded(text: str) -> str:
     while found := MARKS.search(text, position):
         try:
             value, end = _value(text, found.start())
-        except (_Broken, RecursionError):
+        except (ValueError, RecursionError):
             value, end = text[found.start() : found.end()], found.end()
         pieces += [text[position : found.start()], json_text(value)]
         position = end

@@ -24,7 +24,7 @@ from services.compressor.thinning import thin
 from services.compressor.token_counter import CountUnavailable, TokenCounter, estimated_tokens
 from services.compressor.version import Step, Version, as_asked, as_settled
 
-VERSION = "selective-2"
+VERSION = "selective-3"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
 DEFAULT_TARGET = 0.5
 """Of SELECTIVE, where the caller names none."""

@@ -48,7 +48,8 @@ class RecordTable:
                 continue
             plain = minified(block)
             compact = tabulated(plain)
-            if len(compact) < len(plain) and shield.survives(block, compact):
+            is_kept = len(compact) < len(plain) and shield.survives(block, compact)
+            if is_kept and expanded(compact) == plain:
                 changes.append(((start, end), compact))
         return Rewritten(text=replaced(text, changes) if changes else text, segment_count=len(changes))
 

@@ -111,10 +111,10 @@ def is_equal(form: str, before: str, after: str) -> bool:
     return elements(before) == elements(after) if form == "xml" else before == after
 
 
-def elements(xml: str) -> tuple:
+def elements(xml: str) -> tuple[object, ...]:
     """Names, attributes, text, comments and instructions in order; white space between elements is layout."""
 
-    def told(element: ET.Element) -> tuple:
+    def told(element: ET.Element) -> tuple[object, ...]:
         text = element.text or ""
         children = [(told(child), (child.tail or "") if (child.tail or "").strip() else "") for child in element]
         return element.tag, dict(element.attrib), "" if len(element) and not text.strip() else text, children

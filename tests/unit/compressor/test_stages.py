@@ -290,17 +290,22 @@ LINES = "It was the best of times, it was the worst of times, it was an age of w
 
 
 @pytest.mark.parametrize(
-    ("text", "most_cpu_s"),
-    [("many words " * 18_000, 0.004), ((LINES + "See [1] and [2, 13].\n") * 100, 0.008)],
+    "text",
+    ["many words " * 18_000, (LINES + "See [1] and [2, 13].\n") * 100],
     ids=["plain prose", "lines with citations"],
 )
-def test_prose_with_nothing_to_shorten_is_given_up_early(text, most_cpu_s):
-    def cpu_s() -> float:
+def test_prose_with_nothing_to_shorten_is_given_up_before_its_words_could_be_found(text):
+    def cpu_s(work) -> float:
         started_at = time.thread_time()
-        assert all_stages(text) == text
+        work()
         return time.thread_time() - started_at
 
-    assert min(cpu_s() for _ in range(5)) < most_cpu_s
+    def stages() -> None:
+        assert all_stages(text) == text
+
+    # In turns, so that both meet the same machine.
+    rounds = [(cpu_s(stages), cpu_s(lambda: re.findall(r"\w+", text))) for _ in range(5)]
+    assert min(own for own, _ in rounds) < min(words for _, words in rounds)
 
 
 @pytest.mark.parametrize("text", ['[01] and {"a": 1', "[1, 2", "[1,]", "[1 2]", "[-1]x"])

@@ -7,6 +7,7 @@ of these steps never changes. The wrapper takes and returns bytes, because whate
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -82,7 +83,8 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             except BaseException as problem:
                 await call.fail(problem)
                 raise
-            call.succeed()
+            # Once gRPC has the reply and waits for the network: the caller does not wait for our own accounts.
+            asyncio.get_running_loop().call_soon(call.succeed)
             return response
 
         return serve

@@ -57,10 +57,10 @@ def storage_key(tenant: str, digest: bytes) -> bytes:
 
 def canonical(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request with everything that is equal by the contract made equal."""
-    plain = {name: _positive_zero(value) for name, value in request.items()}
+    plain = dict(request)
     for group in _OPTION_GROUPS:
         if group in plain:
-            plain[group] = _without_defaults(group, plain[group])
+            plain[group] = _without_defaults(group, _positive_zero(plain[group]))
     if "sampling" in plain:
         plain["sampling"] = _canonical_sampling(plain["sampling"])
     if "stop_token_ids" in plain.get("stopping", {}):

@@ -13,7 +13,6 @@ from typing import Any
 
 from meshkit.clock import Clock
 from meshkit.errors import InvalidRequest
-from meshkit.together import Together
 from services.cache.entry import Entry, Finish
 from services.cache.epoch_keeper import INVALIDATED, EpochKeeper
 from services.cache.lifetime import Lifetimes
@@ -116,7 +115,6 @@ class ResponseCache:
     ) -> None:
         self._store = store
         self._flights = flights
-        self._looking: Together[tuple[bytes, float | None], Found | Absent] = Together()
         self._epochs = epochs or EpochKeeper(EpochSettings(), longest_life_s=limits.max_ttl_s, clock=clock)
         self._by_meaning = by_meaning or ByMeaning(None, SemanticSettings())
         self._limits = limits
@@ -136,7 +134,7 @@ class ResponseCache:
         await self._epochs.settle()
         ticket = Ticket(digest=digest, epoch=self._epochs.number(partition(caller.tenant)))
         key = storage_key(caller.tenant, digest)
-        result: Found | Absent | FlightTicket = await self._find(key, query.max_age_s)
+        result: Found | Absent | FlightTicket = await self._store.lookup(key, max_age_s=query.max_age_s)
         verdict = None
         if isinstance(result, Absent) and self._goes_by_meaning(caller, query):
             alike = await self._find_alike(caller, query, key)
@@ -148,10 +146,6 @@ class ResponseCache:
             regeneration = await self._flights.claim(flight_key(caller, bytes(ticket)), bytes(ticket))
         return Looked(digest=bytes(ticket), result=result, verdict=verdict, regeneration=regeneration)
 
-    async def _find(self, key: bytes, max_age_s: float | None) -> Found | Absent:
-        """However many ask at once, the tiers are asked once."""
-        return await self._looking.ask((key, max_age_s), lambda: self._store.lookup(key, max_age_s=max_age_s))
-
     def _goes_by_meaning(self, caller: Caller, query: Query) -> bool:
         is_left_open = query.mode is Mode.DEFAULT
         return self._by_meaning.is_wanted(
@@ -162,7 +156,7 @@ class ResponseCache:
         """By meaning; stored answers are read, and judged, like any other, and none is given that is stale."""
 
         async def fetch(stored_key: bytes) -> Found | Absent:
-            found = await self._find(stored_key, query.max_age_s)
+            found = await self._store.lookup(stored_key, max_age_s=query.max_age_s)
             return Absent(reason="stale") if isinstance(found, Found) and found.is_stale else found
 
         return await self._by_meaning.lookup(

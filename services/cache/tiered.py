@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from meshkit.clock import Clock
+from meshkit.together import Together
 from services.cache.entry import Entry, Unreadable
 from services.cache.latency import Latency
 from services.cache.tier import UNKNOWN, Store, TierSize, TierUnavailable
 from services.cache.write_behind import WriteBehind
+
+_NOWHERE = "absent"
 
 
 class TierName(IntEnum):
@@ -81,7 +84,10 @@ class TierReport:
 
 
 class TieredStore:
-    """All tiers as one. `levels` are in the order of look-up; `objection` says why an entry must not be served."""
+    """All tiers as one. `levels` are in the order of look-up; `objection` says why an entry must not be served.
+
+    The first is in memory and asked by everybody; however many ask at once, the others are asked once.
+    """
 
     def __init__(
         self, levels: Sequence[Level], clock: Clock, objection: Callable[[bytes, Entry], str] = lambda key, entry: ""
@@ -89,6 +95,7 @@ class TieredStore:
         self._levels = tuple(levels)
         self._clock = clock
         self._objection = objection
+        self._looking: Together[tuple[bytes, float | None, bool], Found | Absent] = Together()
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -97,18 +104,21 @@ class TieredStore:
 
     async def lookup(self, key: bytes, *, max_age_s: float | None = None) -> Found | Absent:
         """The first fresh entry, else the first stale one. Never raises for a tier's sake."""
-        reason = "absent"
-        best: Found | None = None
-        for level in self._levels:
-            found, problem = await self._ask(level, key, max_age_s)
-            if found is not None and (best is None or not found.is_stale):
-                best = found
-            if best is not None and not best.is_stale:
+        near = await self._search(self._levels[:1], key, max_age_s)
+        if len(self._levels) == 1 or (isinstance(near, Found) and not near.is_stale):
+            return await self._taken(key, near)
+        question = (key, max_age_s, isinstance(near, Found))
+        return await self._looking.ask(question, lambda: self._lookup_far(key, max_age_s, near))
+
+    async def _lookup_far(self, key: bytes, max_age_s: float | None, near: Found | Absent) -> Found | Absent:
+        return await self._taken(key, _better(near, await self._search(self._levels[1:], key, max_age_s)))
+
+    async def _search(self, levels: Sequence[Level], key: bytes, max_age_s: float | None) -> Found | Absent:
+        best: Found | Absent = Absent(reason=_NOWHERE)
+        for level in levels:
+            best = _better(best, await self._ask(level, key, max_age_s))
+            if isinstance(best, Found) and not best.is_stale:
                 break
-            reason = problem or reason
-        if best is None:
-            return Absent(reason=reason)
-        await self._take(key, best)
         return best
 
     async def commit(self, key: bytes, entry: Entry) -> None:
@@ -145,44 +155,47 @@ class TieredStore:
             for level in self._levels
         ]
 
-    async def _ask(self, level: Level, key: bytes, max_age_s: float | None) -> tuple[Found | None, str]:
+    async def _ask(self, level: Level, key: bytes, max_age_s: float | None) -> Found | Absent:
         started_at = self._clock.now()
         try:
             entry = await level.store.get(key)
         except TierUnavailable:
             level.counters.error_count += 1
-            return None, ""
+            return Absent(reason=_NOWHERE)
         except Unreadable:
             level.counters.lookup_count += 1
             level.counters.unreadable_count += 1
-            return None, "unreadable"
+            return Absent(reason="unreadable")
         finally:
             level.counters.latency.add(self._clock.now() - started_at)
         level.counters.lookup_count += 1
         if entry is None:
-            return None, ""
+            return Absent(reason=_NOWHERE)
         if objection := self._objection(key, entry):
-            return None, objection
+            return Absent(reason=objection)
         return self._judge(level, entry, max_age_s)
 
-    def _judge(self, level: Level, entry: Entry, max_age_s: float | None) -> tuple[Found | None, str]:
+    def _judge(self, level: Level, entry: Entry, max_age_s: float | None) -> Found | Absent:
         wall = self._clock.wall()
         # Clocks of several machines differ: an entry from the near future is new.
         age_s = max(0.0, wall - entry.stored_at)
         if entry.expires_at <= wall:
-            return None, "expired"
+            return Absent(reason="expired")
         if max_age_s is not None and age_s > max_age_s:
-            return None, "too old"
-        return Found(entry=entry, tier=level.name, age_s=age_s, is_stale=entry.fresh_until <= wall), ""
+            return Absent(reason="too old")
+        return Found(entry=entry, tier=level.name, age_s=age_s, is_stale=entry.fresh_until <= wall)
 
-    async def _take(self, key: bytes, found: Found) -> None:
-        """Count the hit, and copy the entry into the faster tiers."""
+    async def _taken(self, key: bytes, found: Found | Absent) -> Found | Absent:
+        """The same; a hit is counted, and copied into the faster tiers."""
+        if isinstance(found, Absent):
+            return found
         for level in self._levels:
             if level.name < found.tier:
                 await self._copy(level, key, found.entry)
             elif level.name is found.tier:
                 level.counters.hit_count += 1
                 level.counters.hit_bytes += found.entry.size_bytes
+        return found
 
     async def _copy(self, level: Level, key: bytes, entry: Entry) -> None:
         if level.writes is not None:
@@ -192,6 +205,13 @@ class TieredStore:
             await level.store.put(key, entry)
         except TierUnavailable:
             level.counters.error_count += 1
+
+
+def _better(earlier: Found | Absent, later: Found | Absent) -> Found | Absent:
+    """What an earlier and a later tier said: fresh before stale before a reason that says more than "absent"."""
+    if isinstance(later, Found):
+        return later if isinstance(earlier, Absent) or not later.is_stale else earlier
+    return earlier if isinstance(earlier, Found) or later.reason == _NOWHERE else later
 
 
 def _with_failed_writes(level: Level) -> Counters:

@@ -25,7 +25,7 @@ from services.inference.engine.transport import BlockingChannel, EndOfStream
 
 ROOT = Path(__file__).parents[2]
 CACHE_DIR = ROOT / ".cache" / "models"  # shared with `make up`, so that the all-reduce is compiled once
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 class EngineStopped(Exception):

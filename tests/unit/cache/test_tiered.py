@@ -198,3 +198,39 @@ def test_the_steps_of_the_latency_histogram_hold_what_is_not_over_their_end():
         latency.add(seconds)
     assert latency.counts == [2, 0, 0, 1, *[0] * (len(BOUNDS_S) - 4), 1]
     assert latency.total_s == pytest.approx(BOUNDS_S[0] + BOUNDS_S[3] + BOUNDS_S[-1] * 2)
+
+
+class SlowStore(FakeStore):
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def get(self, key: bytes):
+        await self.may_answer.wait()
+        return await super().get(key)
+
+
+async def test_however_many_ask_at_once_the_tiers_behind_the_first_are_asked_once(tiers):
+    tiers.second = slow = SlowStore()
+    stores = (tiers.first, slow, tiers.third)
+    store = TieredStore([Level(name=name, store=one) for name, one in zip(TierName, stores, strict=True)], tiers.clock)
+    await slow.put(KEY, an_entry(wall=tiers.clock.wall()))
+    asking = [asyncio.create_task(store.lookup(KEY)) for _ in range(20)]
+    async with asyncio.timeout(10):
+        while dict(store.counters())[TierName.L1].lookup_count < len(asking):
+            await asyncio.sleep(0)
+    slow.may_answer.set()
+    found = await asyncio.gather(*asking)
+    assert {one.tier for one in found} == {TierName.L2}
+    counters = dict(store.counters())
+    assert (counters[TierName.L2].lookup_count, counters[TierName.L2].hit_count) == (1, 1)
+
+
+async def test_who_finds_it_in_the_first_tier_waits_for_no_other(tiers):
+    tiers.second = SlowStore()
+    await tiers.first.put(KEY, an_entry(wall=tiers.clock.wall()))
+    levels = [Level(name=TierName.L1, store=tiers.first), Level(name=TierName.L2, store=tiers.second)]
+    async with asyncio.timeout(10):
+        assert (await TieredStore(levels, tiers.clock).lookup(KEY)).tier is TierName.L1

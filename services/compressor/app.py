@@ -23,7 +23,7 @@ from services.compressor.pipeline import Pipeline
 from services.compressor.selection.port import Selector
 from services.compressor.servicer import CompressorServicer
 from services.compressor.sessions import Sessions
-from services.compressor.settings import CompressorSettings, KeptSettings
+from services.compressor.settings import CompressorSettings, KeptSettings, SummarySettings
 from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.record_table import RecordTable
@@ -31,6 +31,8 @@ from services.compressor.stages.stage import Stage
 from services.compressor.stages.whitespace import Whitespace
 from services.compressor.stages.xml_compact import XmlCompact
 from services.compressor.stages.xml_outline import XmlOutline
+from services.compressor.summary.instance_summarizer import InstanceSummarizer
+from services.compressor.summary.summing import Summaries
 
 
 class CompressorService(Service):
@@ -58,8 +60,8 @@ def lossless_stages() -> tuple[Stage, ...]:
 
 def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:
     """The service with its real parts."""
-    pipeline = _pipeline(settings, chassis, selector)
     picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
+    pipeline = _pipeline(settings, chassis, selector, _summaries(settings.summary, chassis, picker))
     servicer = CompressorServicer(
         pipeline,
         Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),
@@ -70,13 +72,24 @@ def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector 
     return CompressorService(servicer, pipeline.version)
 
 
-def _pipeline(settings: CompressorSettings, chassis: Chassis, selector: Selector | None) -> Pipeline:
+def _summaries(settings: SummarySettings, chassis: Chassis, picker: Picker) -> Summaries | None:
+    """None where the deployment allows none."""
+    if not settings.tier:
+        return None
+    summarizer = InstanceSummarizer(settings, picker, chassis.channels, chassis.calls)
+    return Summaries(summarizer, least_tokens=settings.least_tokens, most=settings.max_texts)
+
+
+def _pipeline(
+    settings: CompressorSettings, chassis: Chassis, selector: Selector | None, summaries: Summaries | None
+) -> Pipeline:
     stages = lossless_stages()
     return Pipeline(
         stages,
         offload=Offload(least_chars=settings.work.offload_chars, concurrency=settings.work.concurrency),
         clock=chassis.clock,
         selector=selector,
+        summaries=summaries,
         chooser=Chooser(
             {stage.name: stage.quality for stage in stages}, micro_usd_per_s=settings.benefit.micro_usd_per_s
         ),

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.compressor.benefit import Benefit, benefit
+from services.compressor.benefit import Benefit, Spent, benefit
 from services.compressor.meter import Meter
 from services.compressor.order import Order
 from services.compressor.quality.forecast import Forecast, Unmeasured
 from services.compressor.stages.stage import UNCHANGED, Loss, Quality
+from services.compressor.summary.summing import UNMEASURED
 from services.compressor.thinning import query_of
 from services.compressor.version import Step, Version, as_asked, as_settled
 
@@ -46,13 +47,17 @@ class Chooser:
     async def choose(self, order: Order, steps: Sequence[Step], meter: Meter) -> Chosen:
         """The version to send. Raises CountUnavailable where the meter does."""
         reason = ""
-        spent_s = sum(step.duration_s for step in steps)
+        spent = Spent(
+            time_s=sum(step.duration_s for step in steps),
+            micro_usd_per_s=self._micro_usd_per_s,
+            model_micro_usd=sum(step.cost_micro_usd for step in steps),
+        )
         for version in _shortest_first(order, steps):
             quality = self._quality(order, version)
             if order.min_quality is not None and quality.score < order.min_quality:
                 reason = reason or _too_risky(quality, order.min_quality)
                 continue
-            found = await benefit(order, version.texts, meter, spent_s=spent_s, micro_usd_per_s=self._micro_usd_per_s)
+            found = await benefit(order, version.texts, meter, spent)
             if not found.is_negative:
                 return _chosen(order, version, quality, reason, found)
             reason = reason or found.in_words
@@ -65,6 +70,8 @@ class Chooser:
         if version.is_thinned:
             left_out = [run for runs in version.left_out for run in runs]
             quality = quality.and_then(self._forecast.predict(query_of(order), version.texts, left_out))
+        if version.is_summed_up:
+            quality = quality.and_then(UNMEASURED)
         return quality
 
 
@@ -78,10 +85,11 @@ def _chosen(order: Order, version: Version, quality: Quality, reason: str, found
 
 
 def _shortest_first(order: Order, steps: Sequence[Step]) -> Iterator[Version]:
-    """The last version, the last that only lossless stages made, and what earlier turns became; each once."""
+    """The last version, the last without summaries, the last with all its pieces, what earlier turns became."""
+    unsummed = [step.after for step in steps if step.loss is not Loss.ABSTRACTIVE]
     lossless = [step.after for step in steps if step.loss is Loss.LOSSLESS]
     seen: list[Version] = []
-    for version in [*(step.after for step in steps[-1:]), *lossless[-1:], as_settled(order)]:
+    for version in [*(step.after for step in steps[-1:]), *unsummed[-1:], *lossless[-1:], as_settled(order)]:
         if version not in seen and version.texts != order.original:
             yield version
         seen.append(version)

@@ -53,7 +53,8 @@ class Conversations:
         settled = list(kept)
         for end in _ends_of_turns(order.parts, len(kept)):
             turn = _rest(order, settled, end=end)
-            alone = replace(turn, settled=(), last_sent=())
+            # No model is asked again for what an earlier instance had summed up.
+            alone = replace(turn, settled=(), last_sent=(), is_abstractive=False)
             settled += _became(turn.parts, await self._pipeline.compress(alone, None), ())
         return tuple(settled)
 
@@ -95,6 +96,7 @@ def _became(parts: Sequence[Part], outcome: Outcome, settled: Sequence[Settled])
                 sent=text,
                 left_out=outcome.left_out[index],
                 rewritten_by=outcome.rewritten_by if is_changed else frozenset(),
+                is_summed_up=outcome.is_summed_up and bool(outcome.left_out[index]),
             )
         )
     return found

@@ -1,11 +1,12 @@
 """How what was left out looks: each run becomes one short marker, never longer than the run itself.
 
-Where the caller asked for handles, a marker names the call that fetches its text, in the form of a tool call.
+Where the caller asked for handles, a marker names the call that fetches its text, in the form of a tool call. A run
+that was summed up is marked by its summary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.compressor.selection.port import Piece
@@ -21,11 +22,16 @@ class Thinned:
     text: str
     left_out: tuple[str, ...] = ()
     handles: dict[str, str] = field(default_factory=dict)
+    runs: tuple[tuple[str, bool], ...] = ()
+    """What it was made of: runs of the text before, each kept or not."""
 
 
-def marker(handle: str) -> str:
-    """What stands for a text that a model can fetch by calling the tool `expand`."""
-    return f'[left out: expand("{handle}")]'
+def marker(handle: str, summary: str = "") -> str:
+    """What stands for a text; with a handle, it names the call of the tool `expand` that fetches it."""
+    call = f'expand("{handle}")' if handle else ""
+    if summary:
+        return f"[summary: {summary} Whole text: {call}]" if call else f"[summary: {summary}]"
+    return f"[left out: {call}]" if call else MARKER
 
 
 def kept_and_left(text: str, pieces: Sequence[Piece], shield: Shield) -> list[tuple[str, bool]]:
@@ -46,7 +52,9 @@ def kept_and_left(text: str, pieces: Sequence[Piece], shield: Shield) -> list[tu
     return runs
 
 
-def thinned(runs: Sequence[tuple[str, bool]], handle_of: Callable[[str], str] | None) -> Thinned:
+def thinned(
+    runs: Sequence[tuple[str, bool]], handle_of: Callable[[str], str] | None, summaries: Mapping[str, str] | None = None
+) -> Thinned:
     """The text that these runs give, with white space around markers as it was around their runs."""
     pieces: list[str] = []
     left_out: list[str] = []
@@ -54,7 +62,7 @@ def thinned(runs: Sequence[tuple[str, bool]], handle_of: Callable[[str], str] | 
     for run, is_kept in runs:
         core = run.strip()
         handle = handle_of(core) if handle_of and core and not is_kept else ""
-        sign = marker(handle) if handle else MARKER
+        sign = marker(handle, (summaries or {}).get(core, ""))
         if is_kept or len(sign) >= len(core):
             pieces.append(run)
             continue
@@ -63,4 +71,4 @@ def thinned(runs: Sequence[tuple[str, bool]], handle_of: Callable[[str], str] | 
         left_out.append(core)
         if handle:
             handles[handle] = core
-    return Thinned(text="".join(pieces), left_out=tuple(left_out), handles=handles)
+    return Thinned(text="".join(pieces), left_out=tuple(left_out), handles=handles, runs=tuple(runs))

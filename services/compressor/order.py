@@ -9,6 +9,9 @@ from services.compressor.prompt_text import Part
 from services.compressor.stages.stage import UNCHANGED, Loss, Quality
 from services.compressor.tariff import UNKNOWN, Tariff
 
+DEFAULT_TARGET = 0.5
+"""Of SELECTIVE, where the caller names none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
@@ -20,6 +23,8 @@ class Settled:
     """The runs of text that markers stand for."""
     rewritten_by: frozenset[str] = frozenset()
     """The lossless stages that changed something in its turn."""
+    is_summed_up: bool = False
+    """Whether summaries stand for some of what is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,8 @@ class Order:
     target_ratio: float | None = None
     min_quality: float | None = None
     is_selective: bool = False
+    is_abstractive: bool = False
+    """What is left out may be summed up; with `is_selective` only."""
     keeps_answers: bool = False
     """The assistant's own turns stay: in a conversation the reader's prefix cache holds them as they were said."""
     earlier_query: str = ""
@@ -44,6 +51,11 @@ class Order:
     handle_of: Callable[[str], str] | None = None
     """The handle under which a left-out text can be fetched; None: markers name none."""
     tariff: Tariff = UNKNOWN
+
+    @property
+    def target(self) -> float | None:
+        """Wanted compressed / original tokens; None: as few as the lossless stages make it."""
+        return DEFAULT_TARGET if self.target_ratio is None and self.is_selective else self.target_ratio
 
     @property
     def original(self) -> tuple[str, ...]:
@@ -79,6 +91,8 @@ class Outcome:
     """What each handle in the texts stands for."""
     rewritten_by: frozenset[str] = frozenset()
     """The lossless stages that changed something."""
+    is_summed_up: bool = False
+    """Whether summaries stand for some of what is left out."""
     original_tokens: int
     compressed_tokens: int
     quality: Quality = UNCHANGED

@@ -15,19 +15,19 @@ from meshkit.clock import Clock
 from services.compressor.choice import Chooser
 from services.compressor.meter import Meter
 from services.compressor.offload import Offload
+from services.compressor.omitting import Omitting
 from services.compressor.order import Order, Outcome, StageReport
 from services.compressor.prompt_text import frozen_chars, has_same_head
 from services.compressor.selection.port import Selector
 from services.compressor.shield import shield
 from services.compressor.stages.stage import Loss, Stage
-from services.compressor.thinning import thin
-from services.compressor.token_counter import CountUnavailable, TokenCounter, estimated_tokens
-from services.compressor.version import Step, Version, as_asked, as_settled
+from services.compressor.summary import summing
+from services.compressor.summary.summing import Summaries
+from services.compressor.token_counter import CountUnavailable, TokenCounter
+from services.compressor.version import Step, Version, as_asked, as_settled, kept_if_shorter
 
 VERSION = "selective-3"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
-DEFAULT_TARGET = 0.5
-"""Of SELECTIVE, where the caller names none."""
 
 __all__ = ["VERSION", "Order", "Outcome", "Pipeline", "StageReport", "Strategy"]
 
@@ -51,10 +51,13 @@ class Pipeline:
         offload: Offload,
         clock: Clock,
         selector: Selector | None = None,
+        summaries: Summaries | None = None,
         chooser: Chooser | None = None,
     ) -> None:
         self.stages = tuple(stages)
         self.selector = selector
+        self.summaries = summaries if selector else None
+        self._omitting = Omitting(selector, summaries, offload=offload, clock=clock) if selector else None
         self._offload = offload
         self._clock = clock
         self._chooser = chooser or Chooser({stage.name: stage.quality for stage in stages})
@@ -66,12 +69,14 @@ class Pipeline:
         if self.selector:
             found = self.selector
             listed.append(Strategy(name=found.name, description=found.description, loss=Loss.SELECTIVE))
+        if self.summaries:
+            listed.append(Strategy(name=summing.STAGE, description=summing.DESCRIPTION, loss=Loss.ABSTRACTIVE))
         return tuple(listed)
 
     @property
     def version(self) -> str:
-        """Of the code and of what this instance selects with."""
-        return f"{VERSION}+{self.selector.name}" if self.selector else VERSION
+        """Of the code and of what this instance selects and sums up with."""
+        return "+".join([VERSION, *(one.name for one in (self.selector, self.summaries) if one)])
 
     async def compress(self, order: Order, counter: TokenCounter | None) -> Outcome:
         """The shorter prompt, or the original with the reason. Without a counter that answers, counts are estimates."""
@@ -85,8 +90,8 @@ class Pipeline:
     async def _run(self, order: Order, meter: Meter) -> Outcome:
         steps = [_earlier_turns(order)] if order.original[: len(order.settled)] != order.sent_before else []
         steps += await self._lossless(order, meter)
-        if order.is_selective and self.selector and not await _is_target_met(order, _last(steps, order), meter):
-            steps.append(await self._selective(self.selector, order, _last(steps, order), meter))
+        if order.is_selective and self._omitting and not await _is_target_met(order, _last(steps, order), meter):
+            steps += await self._omitting.steps(order, _last(steps, order), meter)
         if not meter.has_counted:
             # Nothing changed: the engine will count this very text, and counting it here would delay its first token.
             meter = Meter(None)
@@ -111,22 +116,7 @@ class Pipeline:
             before, texts=(*order.sent_before, *changed), rewritten_by=before.rewritten_by | frozenset({stage.name})
         )
         took_s = self._clock.now() - started_at
-        return await _kept_if_shorter(stage.name, stage.loss, before, after, took_s, segment_count, meter)
-
-    async def _selective(self, selector: Selector, order: Order, before: Version, meter: Meter) -> Step:
-        started_at = self._clock.now()
-        texts = before.texts[len(order.settled) :]
-        budget_tokens = await _budget(order, before, texts, meter)
-        results = await self._offload.aside(lambda: thin(selector, order, texts, budget_tokens))
-        after = replace(
-            before,
-            texts=(*order.sent_before, *(one.text for one in results)),
-            left_out=(*before.left_out[: len(order.settled)], *(one.left_out for one in results)),
-            handles={**before.handles, **{key: run for one in results for key, run in one.handles.items()}},
-        )
-        took_s = self._clock.now() - started_at
-        segment_count = sum(len(one.left_out) for one in results)
-        return await _kept_if_shorter(selector.name, Loss.SELECTIVE, before, after, took_s, segment_count, meter)
+        return await kept_if_shorter(stage.name, stage.loss, before, after, took_s, segment_count, meter)
 
     async def _outcome(self, order: Order, steps: Sequence[Step], meter: Meter) -> Outcome:
         chosen = await self._chooser.choose(order, steps, meter)
@@ -136,6 +126,7 @@ class Pipeline:
             left_out=chosen.version.left_out,
             handles=chosen.version.handles,
             rewritten_by=chosen.version.rewritten_by,
+            is_summed_up=chosen.version.is_summed_up,
             original_tokens=await meter.count(order.original),
             compressed_tokens=await meter.count(chosen.version.texts),
             quality=chosen.quality,
@@ -161,14 +152,6 @@ def _last(steps: Sequence[Step], order: Order) -> Version:
     return steps[-1].after if steps else as_settled(order)
 
 
-async def _kept_if_shorter(
-    name: str, loss: Loss, before: Version, after: Version, duration_s: float, segment_count: int, meter: Meter
-) -> Step:
-    if not segment_count or await meter.count(after.texts) >= await meter.count(before.texts):
-        after, segment_count = before, 0
-    return Step(stage=name, loss=loss, before=before, after=after, duration_s=duration_s, segment_count=segment_count)
-
-
 def _rewritten(stage: Stage, order: Order, texts: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
     """Every open part's text after the stage, and the number of segments rewritten."""
     frozen = frozen_chars(texts, order.frozen_bytes)
@@ -184,19 +167,7 @@ def _rewritten(stage: Stage, order: Order, texts: tuple[str, ...]) -> tuple[tupl
     return tuple(after), segment_count
 
 
-def _target(order: Order) -> float | None:
-    return DEFAULT_TARGET if order.target_ratio is None and order.is_selective else order.target_ratio
-
-
 async def _is_target_met(order: Order, version: Version, meter: Meter) -> bool:
-    target = _target(order)
-    if target is None:
+    if order.target is None:
         return False
-    return await meter.count(version.texts) <= target * await meter.count(order.original)
-
-
-async def _budget(order: Order, before: Version, texts: tuple[str, ...], meter: Meter) -> int:
-    """What the open texts may keep, in estimated tokens: the target in the reader's tokens, scaled to estimates."""
-    wanted = (_target(order) or 1.0) * await meter.count(order.original)
-    scale = estimated_tokens(before.texts) / max(1, await meter.count(before.texts))
-    return max(1, int(wanted * scale) - estimated_tokens(order.sent_before))
+    return await meter.count(version.texts) <= order.target * await meter.count(order.original)

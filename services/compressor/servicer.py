@@ -33,6 +33,8 @@ _LOSSES = {
     Loss.ABSTRACTIVE: pb.LOSS_CLASS_ABSTRACTIVE,
 }
 
+_SELECTING = (common_pb2.COMPRESSION_MODE_SELECTIVE, common_pb2.COMPRESSION_MODE_ABSTRACTIVE)
+
 
 class CompressorServicer(CompressorServiceServicer):
     """The contract over one Pipeline."""
@@ -87,7 +89,7 @@ class CompressorServicer(CompressorServiceServicer):
         check_session(request.session_id, path, self._limits)
         order = self._order(request)
         check(order, path, self._limits)
-        if request.mode == common_pb2.COMPRESSION_MODE_SELECTIVE and self._pipeline.selector is None:
+        if request.mode in _SELECTING and self._pipeline.selector is None:
             raise NotBuilt("this compressor has nothing to select with; use LOSSLESS")
         return order
 
@@ -105,10 +107,13 @@ class CompressorServicer(CompressorServiceServicer):
             self._expansions.keep(tenant, outcome.handles)
         return self._response(request.prompt, outcome)
 
+    def _may_sum_up(self, tenant: str) -> bool:
+        return self._pipeline.summaries is not None and self._pipeline.summaries.serves(tenant)
+
     def _order(self, request: pb.CompressRequest) -> Order:
         tenant = current_call().tenant
         parts = parts_of(request.prompt)
-        is_selective = request.mode == common_pb2.COMPRESSION_MODE_SELECTIVE
+        is_selective = request.mode in _SELECTING
         prices = request.prices
         return Order(
             parts=parts,
@@ -116,6 +121,7 @@ class CompressorServicer(CompressorServiceServicer):
             frozen_bytes=request.frozen_prefix,
             target_ratio=request.target_ratio if request.HasField("target_ratio") else None,
             min_quality=request.min_quality if request.HasField("min_quality") else None,
+            is_abstractive=request.mode == common_pb2.COMPRESSION_MODE_ABSTRACTIVE and self._may_sum_up(tenant),
             is_selective=is_selective and sum(len(part.text) for part in parts) <= self._limits.max_selective_chars,
             handle_of=partial(self._expansions.handle_of, tenant) if request.with_handles else None,
             tariff=Tariff(input_micro_usd=prices.input_micro_usd, cached_input_micro_usd=prices.cached_input_micro_usd)
@@ -177,7 +183,9 @@ def _check_form(request: pb.CompressRequest, path: str) -> None:
         field = f"{path}prompt.{form or 'input'}"
         raise InvalidRequest("must not be empty", field=field, limit="at least 1 of its kind")
     if request.mode not in common_pb2.CompressionMode.values():
-        raise InvalidRequest(f"{request.mode} is not known", field=f"{path}mode", limit="OFF, LOSSLESS or SELECTIVE")
+        raise InvalidRequest(
+            f"{request.mode} is not known", field=f"{path}mode", limit="OFF, LOSSLESS, SELECTIVE or ABSTRACTIVE"
+        )
 
 
 def _stage_report(report: StageReport) -> pb.StageReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.compressor.bounded import BoundedStore
 from services.compressor.order import Settled
@@ -30,9 +30,8 @@ class Key:
 class _Message:
     digest: bytes
     """Of the original, with its role."""
-    sent: str
-    left_out: tuple[str, ...]
-    rewritten_by: frozenset[str]
+    became: Settled
+    """Without the original."""
 
 
 class Sessions:
@@ -50,29 +49,17 @@ class Sessions:
         for part, message in zip(parts, known, strict=False):
             if _digest(part) != message.digest:
                 break
-            found.append(
-                Settled(
-                    original=part.text,
-                    sent=message.sent,
-                    left_out=message.left_out,
-                    rewritten_by=message.rewritten_by,
-                )
-            )
+            found.append(replace(message.became, original=part.text))
         return tuple(found)
 
     def last_sent(self, key: Key) -> tuple[str, ...]:
         """The texts that went out last time; none of an unknown conversation."""
-        return tuple(message.sent for message in self._store.peek(key) or ())
+        return tuple(message.became.sent for message in self._store.peek(key) or ())
 
     def remember(self, key: Key, parts: Sequence[Part], became: Sequence[Settled]) -> None:
         """From now on this is what went out last."""
         messages = tuple(
-            _Message(
-                digest=_digest(part),
-                sent=one.sent,
-                left_out=one.left_out,
-                rewritten_by=one.rewritten_by,
-            )
+            _Message(digest=_digest(part), became=replace(one, original=""))
             for part, one in zip(parts, became, strict=True)
         )
         self._store.put(key, messages, sum(_size(message) for message in messages))
@@ -96,4 +83,5 @@ def _digest(part: Part) -> bytes:
 
 
 def _size(message: _Message) -> int:
-    return _MESSAGE_BYTES + sys.getsizeof(message.sent) + sum(sys.getsizeof(run) for run in message.left_out)
+    became = message.became
+    return _MESSAGE_BYTES + sys.getsizeof(became.sent) + sum(sys.getsizeof(run) for run in became.left_out)

@@ -1,5 +1,5 @@
 """How the compressor is configured: what a request may hold, when work leaves the event loop, how tokens count,
-how long what was left out and what a conversation became are kept, and what time is worth."""
+how long what was left out and what a conversation became are kept, what time is worth, and who may sum texts up."""
 
 from __future__ import annotations
 
@@ -79,6 +79,31 @@ class BenefitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SummarySettings:
+    """Whether what is left out may be summed up, by what, for whom and at which cost."""
+
+    tier: str = ""
+    """Tier of the instances that sum up, such as `fast`; empty: mode ABSTRACTIVE does what SELECTIVE does."""
+    tenants: tuple[str, ...] = ()
+    """Whose texts may be summed up; empty: everybody's."""
+    least_tokens: int = 150
+    """Texts that are shorter only get a marker."""
+    max_texts: int = 4
+    """Of one prompt, the longest."""
+    timeout_s: float = 10.0
+    input_micro_usd: int = 0
+    """What the tier costs per million tokens, weighed in the net benefit."""
+    output_micro_usd: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.least_tokens > 0, "summary.least_tokens must be over 0")
+        require(self.max_texts > 0, "summary.max_texts must be over 0")
+        require(self.timeout_s > 0, "summary.timeout_s must be over 0")
+        require(self.input_micro_usd >= 0, "summary.input_micro_usd must not be negative")
+        require(self.output_micro_usd >= 0, "summary.output_micro_usd must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompressorSettings(ServiceSettings):
     """Settings of the compressor service."""
 
@@ -92,3 +117,4 @@ class CompressorSettings(ServiceSettings):
     sessions: KeptSettings = field(default_factory=KeptSettings)
     """What the messages of each conversation became."""
     benefit: BenefitSettings = field(default_factory=BenefitSettings)
+    summary: SummarySettings = field(default_factory=SummarySettings)

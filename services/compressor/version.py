@@ -20,6 +20,8 @@ class Version:
     handles: Mapping[str, str] = field(default_factory=dict)
     rewritten_by: frozenset[str] = frozenset()
     """The lossless stages that changed something."""
+    is_summed_up: bool = False
+    """Whether summaries stand for some of what is left out."""
 
     @property
     def is_thinned(self) -> bool:
@@ -40,6 +42,7 @@ def as_settled(order: Order) -> Version:
         left_out=left_out,
         handles=_handles(order, left_out),
         rewritten_by=frozenset().union(*(one.rewritten_by for one in order.settled)),
+        is_summed_up=any(one.is_summed_up for one in order.settled),
     )
 
 
@@ -59,6 +62,8 @@ class Step:
     after: Version
     duration_s: float
     segment_count: int
+    cost_micro_usd: float = 0.0
+    """Of the models that it asked."""
 
     async def report(self, meter: Meter) -> StageReport:
         """Its entry in the ledger."""
@@ -70,3 +75,12 @@ class Step:
             duration_s=self.duration_s,
             segment_count=self.segment_count,
         )
+
+
+async def kept_if_shorter(
+    name: str, loss: Loss, before: Version, after: Version, duration_s: float, segment_count: int, meter: Meter
+) -> Step:
+    """The step to `after` where that has fewer tokens, else one that did nothing."""
+    if not segment_count or await meter.count(after.texts) >= await meter.count(before.texts):
+        after, segment_count = before, 0
+    return Step(stage=name, loss=loss, before=before, after=after, duration_s=duration_s, segment_count=segment_count)

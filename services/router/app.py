@@ -156,6 +156,7 @@ def _compressor_client(settings: RouterSettings, chassis: Chassis) -> Compressor
         channels=chassis.channels,
         calls=_UNTRACED,
         timeout_s=settings.compression.timeout_s,
+        abstractive_timeout_s=settings.compression.abstractive_timeout_s,
     )
 
 

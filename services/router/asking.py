@@ -15,6 +15,7 @@ _MODES = {
     common_pb2.COMPRESSION_MODE_LOSSLESS: "lossless",
     common_pb2.COMPRESSION_MODE_OFF: "off",
     common_pb2.COMPRESSION_MODE_SELECTIVE: "selective",
+    common_pb2.COMPRESSION_MODE_ABSTRACTIVE: "abstractive",
 }
 
 

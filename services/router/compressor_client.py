@@ -18,17 +18,24 @@ from services.router.ports import Compressed
 from services.router.pricing import FREE, Price
 from services.router.question import Question
 
-_MODES = {"lossless": common_pb2.COMPRESSION_MODE_LOSSLESS, "selective": common_pb2.COMPRESSION_MODE_SELECTIVE}
+_MODES = {
+    "lossless": common_pb2.COMPRESSION_MODE_LOSSLESS,
+    "selective": common_pb2.COMPRESSION_MODE_SELECTIVE,
+    "abstractive": common_pb2.COMPRESSION_MODE_ABSTRACTIVE,
+}
 
 
 class CompressorClient:
     """Asks one instance, in turn; the original prompt is the fall-back."""
 
-    def __init__(self, *, picker: Picker, channels: ChannelPool, calls: Calls, timeout_s: float) -> None:
+    def __init__(
+        self, *, picker: Picker, channels: ChannelPool, calls: Calls, timeout_s: float, abstractive_timeout_s: float
+    ) -> None:
         self._picker = picker
         self._channels = channels
         self._calls = calls
         self._timeout_s = timeout_s
+        self._abstractive_timeout_s = abstractive_timeout_s
 
     async def compress(self, question: Question, model: Model) -> Compressed:
         request = cast(router_service_pb2.GenerateRequest, question.payload)
@@ -45,10 +52,11 @@ class CompressorClient:
             prices=_prices(model.price),
         )
         conversation = f"{question.tenant}\0{request.session_id}" if request.session_id else ""
+        timeout_s = self._abstractive_timeout_s if question.compression_mode == "abstractive" else self._timeout_s
         instance = pick_for(self._picker, conversation)
         stub = self._channels.stub(compressor_service_pb2_grpc.CompressorServiceStub, instance.address)
         try:
-            reply = await self._calls.unary(stub.Compress, message, timeout_s=self._timeout_s, peer=instance.id)
+            reply = await self._calls.unary(stub.Compress, message, timeout_s=timeout_s, peer=instance.id)
         except (BackendDown, DeadlineExceeded):
             self._picker.failed(instance)
             raise

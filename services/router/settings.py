@@ -57,6 +57,8 @@ class CompressionSettings:
 
     is_enabled: bool = True
     timeout_s: float = 2.0
+    abstractive_timeout_s: float = 15.0
+    """For mode ABSTRACTIVE, where a model may be asked to sum texts up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ ADAPTERS = {
     "services/cache/valkey_node.py": "Valkey",
     "services/cache/valkey_tier.py": "Valkey",
     "services/compressor/instance_counter.py": "the inference contract",
+    "services/compressor/summary/instance_summarizer.py": "the inference contract",
     "services/compressor/prompt_proto.py": "the prompt's messages",
     "services/console/otlp.py": "OTLP's messages",
     "services/inference/protobuf.py": "the inference contract",

@@ -42,13 +42,16 @@ def order(*parts: tuple[str, str], **changes) -> Order:
     return Order(parts=tuple(Part(role=role, text=text) for role, text in parts), **fields)
 
 
-def pipeline(selector=None, *, score: float = 0.95, micro_usd_per_s: float = 0.0, clock=None) -> Pipeline:
+def pipeline(
+    selector=None, *, summaries=None, score: float = 0.95, micro_usd_per_s: float = 0.0, clock=None
+) -> Pipeline:
     stages = lossless_stages()
     return Pipeline(
         stages,
         offload=Offload(least_chars=10**9, concurrency=1),
         clock=clock or FakeClock(),
         selector=selector or SentenceOverlap(),
+        summaries=summaries,
         chooser=Chooser(
             {stage.name: stage.quality for stage in stages}, forecast=Certain(score), micro_usd_per_s=micro_usd_per_s
         ),

@@ -176,4 +176,4 @@ async def test_time_is_weighed_where_prices_are_known():
     assert (await slow.compress(chosen, CharacterCounter())).compressed_tokens < len(DOCUMENT)
     refused = await slow.compress(paid, CharacterCounter())
     assert refused.texts == (DOCUMENT, QUESTION)
-    assert "micro-USD of time" in refused.reason_original_kept
+    assert "micro-USD spent on it" in refused.reason_original_kept

@@ -50,6 +50,7 @@ class CompressionMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPRESSION_MODE_OFF: _ClassVar[CompressionMode]
     COMPRESSION_MODE_LOSSLESS: _ClassVar[CompressionMode]
     COMPRESSION_MODE_SELECTIVE: _ClassVar[CompressionMode]
+    COMPRESSION_MODE_ABSTRACTIVE: _ClassVar[CompressionMode]
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
@@ -76,6 +77,7 @@ COMPRESSION_MODE_UNSPECIFIED: CompressionMode
 COMPRESSION_MODE_OFF: CompressionMode
 COMPRESSION_MODE_LOSSLESS: CompressionMode
 COMPRESSION_MODE_SELECTIVE: CompressionMode
+COMPRESSION_MODE_ABSTRACTIVE: CompressionMode
 
 class Message(_message.Message):
     __slots__ = ("role", "content", "name", "tool_calls", "tool_call_id")

@@ -76,7 +76,9 @@ class CacheClient:
         self._looking: Together[tuple[str, str, bytes], Found] = Together()
         self._known_flights: dict[tuple[str, str, bytes], _KnownFlight] = {}
 
-    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+    async def look_up(
+        self, question: Question, model: Model, *, regenerates: bool = False, lost: Lease | None = None
+    ) -> Found:
         """Equal requests of one caller that come at once are looked up once; only one of them can get a lead.
 
         Who follows is known for a moment, so that a crowd does not ask a cache that the crowd itself keeps busy.
@@ -94,7 +96,7 @@ class CacheClient:
         call = current_call()
         key = (call.tenant, call.principal, message.SerializeToString(deterministic=True))
         flight = self._known_flights.get(key)
-        if flight is not None and flight.until > self._clock.now():
+        if flight is not None and flight.until > self._clock.now() and flight.found.follow != lost:
             return flight.found
         while True:
             found, is_own = await self._looking.ask_once(key, lambda: self._look_up(message))

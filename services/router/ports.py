@@ -119,8 +119,13 @@ EngineEvent = EngineStarted | Piece | EngineFinished
 class Cache(Protocol):
     """The response cache."""
 
-    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
-        """Raises a MeshError where the cache can't say. `regenerates`: a stale answer can be made anew here."""
+    async def look_up(
+        self, question: Question, model: Model, *, regenerates: bool = False, lost: Lease | None = None
+    ) -> Found:
+        """Raises a MeshError where the cache can't say. `regenerates`: a stale answer can be made anew here.
+
+        `lost`: what was followed and is gone, so that nothing is told from memory that is known to be over.
+        """
         ...
 
     async def commit(self, digest: bytes, answer: Answer, ttl_s: float | None, lease: Lease | None = None) -> None:

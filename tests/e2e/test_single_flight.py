@@ -1,4 +1,4 @@
-"""Identical requests at once over several routers: one generation, also when the one that leads is killed."""
+"""Identical requests at once over several routers: one generation, also when its leader or the flight itself is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+import valkey
 
 from meshctl.local.ports import free_ports
 from tests.support.local_mesh import LocalMesh
@@ -83,3 +85,18 @@ async def test_when_the_leading_router_is_killed_half_way_one_follower_goes_on_f
     async with Crowd.asking([survivor], text, callers=1, max_tokens=MAX_TOKENS, uses_cache=False) as alone:
         (whole,) = await alone.answers()
     assert set(answers) == {whole}, "no gap, nothing twice"
+
+
+async def test_when_the_shared_server_is_flushed_half_way_one_follower_generates_for_all(
+    mesh: LocalMesh, routers: list[Instance], metrics_port: int
+) -> None:
+    before = await generation_count(metrics_port)
+    url = psutil.Process(mesh.pid_of("cache")).environ()["MESH_CACHE_L2__URL"]
+    async with crowd(mesh, routers, "a question whose flight is flushed away " * 3) as asking:
+        await asking.everybody_has_some()
+        with valkey.Valkey.from_url(url) as server:
+            server.flushall()
+        answers = await asking.answers()
+    assert not asking.failures
+    assert len(answers) == CALLERS and len(set(answers)) == 1
+    assert await generation_count(metrics_port) - before == 2, "the leader for its own caller, one follower for all"

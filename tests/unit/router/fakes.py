@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from meshkit.clock import Clock, SystemClock
 from meshkit.coalescing import Piece
-from meshkit.errors import Conflict, MeshError
+from meshkit.errors import Conflict, MeshError, NotFound
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance, InstanceSet
 from meshkit.retry import RetryBudget
@@ -120,6 +120,7 @@ class FakeFlight:
     pieces: list[Piece] = field(default_factory=list)
     term: int = 1
     is_vacant: bool = False
+    is_gone: bool = False
     landed: Landed | None = None
     follower_count: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -143,6 +144,8 @@ class FakeFlight:
             for piece in self.pieces[first:]:
                 first += 1
                 yield piece
+            if self.is_gone:
+                raise NotFound("the flight is over")
             if self.landed is not None:
                 yield self.landed
                 return
@@ -163,6 +166,7 @@ class FakeCache:
     failure: MeshError | None = None
     shares_generation: bool = False
     flights: dict[str, FakeFlight] = field(default_factory=dict)
+    emptied_count: int = 0
     follow_failures: list[MeshError] = field(default_factory=list)
     """Raised by the next calls to `follow`, one each."""
     is_stale: bool = False
@@ -171,7 +175,9 @@ class FakeCache:
     placement: Placement | None = None
     noted: list[tuple[bytes, PromptBlocks]] = field(default_factory=list)
 
-    async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+    async def look_up(
+        self, question: Question, model: Model, *, regenerates: bool = False, lost: Lease | None = None
+    ) -> Found:
         self._check()
         digest = f"{question.tenant}:{question.payload}".encode()
         answer = self.answers.get(digest)
@@ -179,7 +185,7 @@ class FakeCache:
             return Found(digest=digest, answer=answer, is_stale=True, regenerate=self._claim(digest, regenerates))
         if answer is not None or not self.shares_generation:
             return Found(digest=digest, answer=answer, placement=None if answer else self.placement)
-        name = digest.decode()
+        name = f"{digest.decode()}@{self.emptied_count}"
         if name in self.flights:
             return Found(digest=digest, follow=Lease(id=name))
         self.flights[name] = FakeFlight()
@@ -216,10 +222,20 @@ class FakeCache:
     async def follow(self, lease: Lease, first: int) -> AsyncIterator[AsyncIterator[FollowEvent]]:
         if self.follow_failures:
             raise self.follow_failures.pop(0)
+        if lease.id not in self.flights:
+            raise NotFound("the flight is over")
         yield self.flights[lease.id].read(lease.id, first)
 
+    def empty(self) -> None:
+        """All flights are gone, as from a server that was flushed."""
+        gone, self.flights = self.flights, {}
+        self.emptied_count += 1
+        for flight in gone.values():
+            flight.is_gone = True
+            flight.tell()
+
     def _claim(self, digest: bytes, regenerates: bool) -> Lease | None:
-        name = digest.decode()
+        name = f"{digest.decode()}@{self.emptied_count}"
         if not regenerates or (name in self.flights and not self.flights[name].is_vacant):
             return None
         self.flights[name] = FakeFlight()
@@ -227,7 +243,7 @@ class FakeCache:
 
     def _led(self, lease: Lease) -> FakeFlight:
         name, term = lease.id.split("#")
-        if int(term) != self.flights[name].term:
+        if name not in self.flights or int(term) != self.flights[name].term:
             raise Conflict("another leads")
         return self.flights[name]
 

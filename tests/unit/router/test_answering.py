@@ -10,7 +10,7 @@ from meshkit.coalescing import Piece
 from meshkit.errors import BackendDown, Conflict, Forbidden, InvalidRequest, NotBuilt, NotFound, NotReady, Overloaded
 from services.router.catalogue import Model
 from services.router.events import Accepted, CacheStatus, Compression, Finished, FinishReason, Migrated
-from services.router.ports import Compressed, EngineStarted, Found
+from services.router.ports import Compressed, EngineStarted, Found, Lease
 from services.router.question import Question
 from services.router.relay import Relay, Taken
 from tests.unit.router.fakes import Bench, FakeCache, FakeCompressor, FakeEngine, Hang, instance, question, words
@@ -55,7 +55,9 @@ async def test_an_answer_that_must_not_be_stored_is_not() -> None:
 
 async def test_an_answer_without_a_digest_is_not_stored() -> None:
     class NotStorable(FakeCache):
-        async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+        async def look_up(
+            self, question: Question, model: Model, *, regenerates: bool = False, lost: Lease | None = None
+        ) -> Found:
             return Found()
 
     cache = NotStorable()
@@ -164,7 +166,9 @@ async def test_a_request_that_waits_for_its_place_is_cancelled_at_once() -> None
 
 async def test_a_request_that_is_looked_up_is_cancelled_at_once() -> None:
     class FrozenCache(FakeCache):
-        async def look_up(self, question: Question, model: Model, *, regenerates: bool = False) -> Found:
+        async def look_up(
+            self, question: Question, model: Model, *, regenerates: bool = False, lost: Lease | None = None
+        ) -> Found:
             await asyncio.Event().wait()
             raise AssertionError
 

@@ -37,22 +37,29 @@ class LateCalls:
         raise DeadlineExceeded("no reply in time")
 
 
-async def look_up(*heard_late_s: float | None) -> Found:
-    clock = FakeClock()
+def a_client(calls: Any, clock: FakeClock) -> CacheClient:
     caches = InstanceSet("mesh-cache")
     caches.replace((instance("cache"),))
-    client = CacheClient(
+    return CacheClient(
         picker=Picker(caches, clock),
         channels=ChannelPool(),
-        calls=LateCalls(clock, *heard_late_s),  # type: ignore[arg-type]
+        calls=calls,
         lookup_timeout_s=TIMEOUT_S,
         commit_timeout_s=TIMEOUT_S,
         compressor=InstanceSet("mesh-compressor"),
         clock=clock,
     )
+
+
+async def asked(client: CacheClient, **options: Any) -> Found:
     request = router_service_pb2.GenerateRequest(prompt={"text": "Hello"})
     model = Catalogue({}).choose((instance("a"),))
-    return await client.look_up(question(payload=request), model)
+    return await client.look_up(question(payload=request), model, **options)
+
+
+async def look_up(*heard_late_s: float | None) -> Found:
+    clock = FakeClock()
+    return await asked(a_client(LateCalls(clock, *heard_late_s), clock))
 
 
 async def test_a_look_up_whose_end_a_busy_process_heard_of_late_is_made_again() -> None:
@@ -68,3 +75,25 @@ async def test_a_process_that_stays_too_busy_gives_up_after_three() -> None:
 async def test_a_cache_that_does_not_answer_in_time_is_asked_once_and_rests() -> None:
     with pytest.raises(DeadlineExceeded):
         await look_up(0.0, None)
+
+
+class Flights:
+    """Each look-up may follow another flight."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def unary(self, method: Any, message: Any, *, timeout_s: float, peer: str) -> Any:
+        self.count += 1
+        return cache_service_pb2.LookupResponse(digest=b"digest", follow={"lease_id": f"flight {self.count}"})
+
+
+async def test_a_flight_that_was_just_told_is_told_again_without_a_question_unless_it_is_gone() -> None:
+    calls = Flights()
+    client = a_client(calls, FakeClock())
+    first = await asked(client)
+    assert first.follow is not None
+    assert await asked(client) == first and calls.count == 1
+    again = await asked(client, lost=first.follow)
+    assert again.follow is not None and again.follow != first.follow
+    assert await asked(client, lost=first.follow) == again and calls.count == 2

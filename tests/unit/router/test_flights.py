@@ -128,6 +128,41 @@ async def test_a_follower_whose_cache_fails_reads_on_and_then_generates_alone() 
     await asyncio.wait({leading})
 
 
+async def test_when_the_flight_itself_is_gone_one_follower_generates_for_all_others() -> None:
+    bench = a_bench(said("Hel", "lo"), words("Hel", "lo", " world"))
+    leading = asyncio.create_task(bench.ask())
+    await until(lambda: bench.cache.flights)
+    answers: list[list[object]] = [[] for _ in range(50)]
+    following = [asyncio.create_task(collect(bench, answer)) for answer in answers]
+    await until(lambda: [text_of(answer) for answer in answers] == ["Hello"] * 50)
+    bench.cache.empty()
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*following)
+    assert len(bench.engine.asked) == 2, "the first, which nobody hears any more, and one for all"
+    assert {text_of(events) for events in answers} == {"Hello world"}
+    totals = [events[-1].cost.total for events in answers if isinstance(events[-1], Finished)]
+    assert sum(total > 0 for total in totals) == 1, "who took over pays"
+    leading.cancel()
+    await asyncio.wait({leading})
+
+
+async def test_a_follower_whose_flight_is_gone_goes_on_with_an_answer_that_is_stored_by_then() -> None:
+    bench, other = a_bench(said("Hel")), a_bench(words("Hel", "lo"))
+    await other.ask()
+    leading = asyncio.create_task(bench.ask())
+    await until(lambda: bench.cache.flights)
+    events: list[object] = []
+    following = asyncio.create_task(collect(bench, events))
+    await until(lambda: text_of(events) == "Hel")
+    bench.cache.answers |= other.cache.answers
+    bench.cache.empty()
+    async with asyncio.timeout(PATIENCE_S):
+        await following
+    assert text_of(events) == "Hello" and len(bench.engine.asked) == 1
+    leading.cancel()
+    await asyncio.wait({leading})
+
+
 async def test_one_failed_reading_is_tried_again_from_where_it_was() -> None:
     bench = a_bench(words("a", "b", "c"))
     bench.cache.follow_failures = [BackendDown("cache")]

@@ -10,9 +10,9 @@ from mesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
 from meshkit.errors import BackendDown, DeadlineExceeded, MeshError, NotReady
-from meshkit.incoming import current_call
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance
+from services.compressor.patience import patience_s
 from services.compressor.prompt_proto import with_texts
 from services.compressor.token_counter import CountUnavailable
 
@@ -49,17 +49,14 @@ class InstanceCounters:
         stub = self._channels.stub(InferenceServiceStub, instance.address)
         request = inference_pb.TokenizeRequest(prompt=prompt, count_only=True)
         try:
-            reply = await self._calls.unary(stub.Tokenize, request, timeout_s=self._patience_s(), peer=instance.address)
+            reply = await self._calls.unary(
+                stub.Tokenize, request, timeout_s=patience_s(self._timeout_s), peer=instance.address
+            )
         except (BackendDown, NotReady, DeadlineExceeded):
             self._picker.failed(instance)
             raise
         self._picker.succeeded(instance)
         return int(reply.token_count)
-
-    def _patience_s(self) -> float:
-        """At most half of what the caller has left, so that there is time to answer with an estimate."""
-        remaining_s = current_call().remaining_s()
-        return self._timeout_s if remaining_s is None else max(0.0, min(self._timeout_s, remaining_s / 2))
 
 
 class InstanceCounter:

@@ -15,9 +15,9 @@ from mesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from meshkit.calls import Calls
 from meshkit.channels import ChannelPool
 from meshkit.errors import BackendDown, DeadlineExceeded, MeshError, NotReady
-from meshkit.incoming import current_call
 from meshkit.picker import Picker
 from meshkit.registry.base import Instance
+from services.compressor.patience import patience_s
 from services.compressor.settings import SummarySettings
 from services.compressor.summary.port import Summary
 
@@ -59,7 +59,8 @@ class InstanceSummarizer:
         pieces: list[str] = []
         finished: inference_pb.Finished | None = None
         try:
-            call = self._calls.stream(stub.Generate, request, timeout_s=self._patience_s(), peer=instance.address)
+            timeout_s = patience_s(self._settings.timeout_s)
+            call = self._calls.stream(stub.Generate, request, timeout_s=timeout_s, peer=instance.address)
             async with call as replies:
                 async for reply in replies:
                     if reply.HasField("delta"):
@@ -78,11 +79,6 @@ class InstanceSummarizer:
     def _cost(self, usage: common_pb2.Usage) -> float:
         priced = usage.prompt_tokens * self._settings.input_micro_usd
         return (priced + usage.completion_tokens * self._settings.output_micro_usd) / _MILLION
-
-    def _patience_s(self) -> float:
-        remaining_s = current_call().remaining_s()
-        timeout_s = self._settings.timeout_s
-        return timeout_s if remaining_s is None else max(0.0, min(timeout_s, remaining_s / 2))
 
 
 def _whole_sentences(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Identical requests at once over several routers: one generation, also when its leader or the flight itself is lost."""
+"""Identical requests at once over several routers: one generation, also when leader or flight are lost half-way."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _KnownFlight:
 
 
 class CacheClient:
-    """Asks one instance, in turn; a look-up is never repeated, since generating is the fall-back."""
+    """Asks one instance, in turn; generating is the fall-back."""
 
     def __init__(
         self,
@@ -178,13 +178,19 @@ class CacheClient:
         return rested[0] if rested else pick_rested(self._picker)
 
     async def _first_reply(self, message: cache_service_pb2.LookupRequest) -> tuple[Any, Instance]:
-        """A look-up that this process was too busy to hear the reply of is made again: generating costs far more."""
+        """A look-up that met a dead instance, or whose reply this process was too busy to hear, is made again.
+
+        Generating costs far more. An instance that does not answer in time is not made up for: the time is gone.
+        """
         for attempts_left in reversed(range(_LOOK_UPS)):
             instance = pick_rested(self._picker)
             try:
                 return await self._ask(instance, "Lookup", message, self._lookup_timeout_s), instance
             except DeadlineExceeded:
                 if not attempts_left or self._picker.is_resting(instance):
+                    raise
+            except BackendDown:
+                if not attempts_left:
                     raise
         raise AssertionError("unreachable")
 

@@ -9,7 +9,7 @@ import pytest
 from mesh.cache.v1 import cache_service_pb2
 from mesh.router.v1 import router_service_pb2
 from meshkit.channels import ChannelPool
-from meshkit.errors import DeadlineExceeded
+from meshkit.errors import BackendDown, DeadlineExceeded
 from meshkit.picker import Picker
 from meshkit.registry.base import InstanceSet
 from meshkit.testing.clock import FakeClock
@@ -37,9 +37,9 @@ class LateCalls:
         raise DeadlineExceeded("no reply in time")
 
 
-def a_client(calls: Any, clock: FakeClock) -> CacheClient:
+def a_client(calls: Any, clock: FakeClock, *names: str) -> CacheClient:
     caches = InstanceSet("mesh-cache")
-    caches.replace((instance("cache"),))
+    caches.replace(tuple(map(instance, names or ("cache",))))
     return CacheClient(
         picker=Picker(caches, clock),
         channels=ChannelPool(),
@@ -97,3 +97,32 @@ async def test_a_flight_that_was_just_told_is_told_again_without_a_question_unle
     again = await asked(client, lost=first.follow)
     assert again.follow is not None and again.follow != first.follow
     assert await asked(client, lost=first.follow) == again and calls.count == 2
+
+
+class DeadOnes:
+    """Instances that are registered and gone, and one that answers."""
+
+    def __init__(self, *dead: str) -> None:
+        self.dead = dead
+        self.asked: list[str] = []
+
+    async def unary(self, method: Any, message: Any, *, timeout_s: float, peer: str) -> Any:
+        self.asked.append(peer)
+        if peer in self.dead:
+            raise BackendDown(f"{peer} can't be reached")
+        return SAID
+
+
+async def test_an_instance_that_is_dead_and_still_registered_costs_no_hit() -> None:
+    calls = DeadOnes("dead")
+    client = a_client(calls, FakeClock(), "dead", "alive")
+    found = [await asked(client) for _ in range(4)]
+    assert {one.digest for one in found} == {b"digest"}
+    assert calls.asked.count("dead") == 1, "then it rests"
+
+
+async def test_where_all_are_dead_each_is_asked_once() -> None:
+    calls = DeadOnes("one", "other")
+    with pytest.raises(BackendDown):
+        await asked(a_client(calls, FakeClock(), "one", "other"))
+    assert sorted(calls.asked) == ["one", "other"]

@@ -32,9 +32,9 @@ from benchmarks.cache.semantic_data import (
 )
 from benchmarks.cache.semantic_stream import FixedThreshold, KnownVectors, Outcome, Stream
 from benchmarks.report import Claim, Options, at_least, at_most, skipped
+from meshkit.embedding.minilm import EmbeddingModel, MiniLm
 from meshkit.testing.loop_hold import longest_hold_s
 from services.cache.semantic.batching import BatchedEmbedder
-from services.cache.semantic.minilm import EmbeddingModel, MiniLm
 
 FALSE_HITS, UPPER_LIMIT, HIT_RATIO = "semantic_stream", "semantic_stream_upper_limit", "semantic_stream_hit_ratio"
 OUT_OF_SCOPE = "semantic_out_of_scope"

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.cache.semantic_data import Query
 from meshkit.clock import Clock, SystemClock
+from meshkit.embedding.minilm import MiniLm
 from services.cache.entry import Finish
 from services.cache.flight import FlightTimes
 from services.cache.lifetime import Lifetimes, TierLifetime
@@ -24,7 +25,6 @@ from services.cache.response_cache import Query as CacheQuery
 from services.cache.semantic.build import build_meaning
 from services.cache.semantic.by_meaning import ByMeaning
 from services.cache.semantic.equivalence import AnswerText
-from services.cache.semantic.minilm import MiniLm
 from services.cache.settings import EntrySettings, SemanticSettings
 from services.cache.single_flight import SingleFlight
 from services.cache.tiered import Found, Level, TieredStore, TierName

@@ -11,12 +11,12 @@ import pytest
 from mesh.cache.v1 import cache_service_pb2 as pb
 from mesh.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from mesh.common.v1 import common_pb2
+from meshkit.embedding.minilm import LONGEST_TOKENS, MiniLm, TooLong
 from meshkit.settings import RegistrySettings, ServerSettings
 from meshkit.testing.loop_hold import longest_hold_s
 from meshkit.testing.running import running_server
 from services.cache.app import CacheService, build
 from services.cache.semantic.batching import BatchedEmbedder
-from services.cache.semantic.minilm import LONGEST_TOKENS, MiniLm, TooLong
 from services.cache.settings import CacheSettings, SemanticSettings
 from tests.support.real import missing
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from services.cache.semantic.minilm import DIMENSIONS, TooLong, Unavailable
+from meshkit.embedding.minilm import DIMENSIONS, TooLong, Unavailable
 
 
 class FakeModel:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from services.cache.semantic.minilm import EmbeddingModel, TooLong
+from meshkit.embedding.minilm import EmbeddingModel, TooLong
 
 _Waiting = tuple[str, "asyncio.Future[Any]"]
 

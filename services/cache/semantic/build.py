@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from meshkit.clock import Clock
+from meshkit.embedding.minilm import EmbeddingModel, MiniLm
 from services.cache.semantic.batching import BatchedEmbedder
 from services.cache.semantic.error_bound import ErrorBound
 from services.cache.semantic.meaning import MeaningLookup
-from services.cache.semantic.minilm import EmbeddingModel, MiniLm
 from services.cache.semantic.partition import Partition, Partitions
 from services.cache.semantic.vector_index import UsearchIndex
 from services.cache.settings import SemanticSettings

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from meshkit.embedding.minilm import TooLong, Unavailable
 from services.cache.semantic.batching import BatchedEmbedder, TooManyWaiting
 from services.cache.semantic.equivalence import AnswerPrint, AnswerText, answer_print, same_answer
 from services.cache.semantic.error_bound import Judged
 from services.cache.semantic.memory import ShortMemory
-from services.cache.semantic.minilm import TooLong, Unavailable
 from services.cache.semantic.partition import Neighbour, Partitions, Stored
 from services.cache.semantic.words import Words
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from meshkit.clock import Clock
+from meshkit.embedding.minilm import TooLong, Unavailable
 from services.cache.semantic.batching import BatchedEmbedder, TooManyWaiting
 from services.cache.semantic.equivalence import AnswerText
 from services.cache.semantic.error_bound import Choice, Judged
 from services.cache.semantic.guards import first_objection
 from services.cache.semantic.learning import Learner, Missed
 from services.cache.semantic.memory import ShortMemory
-from services.cache.semantic.minilm import TooLong, Unavailable
 from services.cache.semantic.pairs import pair_of
 from services.cache.semantic.partition import Neighbour, Partition, Partitions
 from services.cache.semantic.question import Question

@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
-from services.cache.semantic.minilm import DIMENSIONS, Unavailable
+from meshkit.embedding.minilm import DIMENSIONS, Unavailable
 
 _LINKS = 16
 _EXPANSION_ADD = 64

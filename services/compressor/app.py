@@ -11,6 +11,7 @@ import grpc
 from mesh.compressor.v1.compressor_service_pb2_grpc import add_CompressorServiceServicer_to_server
 from meshkit.chassis import Chassis
 from meshkit.clock import Clock
+from meshkit.embedding.words import MiniLmWords
 from meshkit.picker import Picker
 from meshkit.service import Service
 from services.compressor.bounded import BoundedStore
@@ -21,6 +22,7 @@ from services.compressor.instance_counter import InstanceCounters
 from services.compressor.offload import Offload
 from services.compressor.pipeline import Pipeline
 from services.compressor.selection.port import Selector
+from services.compressor.selection.selection import Selection
 from services.compressor.servicer import CompressorServicer
 from services.compressor.sessions import Sessions
 from services.compressor.settings import CompressorSettings, KeptSettings, SummarySettings
@@ -59,9 +61,10 @@ def lossless_stages() -> tuple[Stage, ...]:
 
 
 def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:
-    """The service with its real parts."""
+    """The service with its real parts; `selector` replaces the packaged one."""
     picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
-    pipeline = _pipeline(settings, chassis, selector, _summaries(settings.summary, chassis, picker))
+    summaries = _summaries(settings.summary, chassis, picker)
+    pipeline = _pipeline(settings, chassis, selector or Selection(MiniLmWords()), summaries)
     servicer = CompressorServicer(
         pipeline,
         Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),
@@ -81,7 +84,7 @@ def _summaries(settings: SummarySettings, chassis: Chassis, picker: Picker) -> S
 
 
 def _pipeline(
-    settings: CompressorSettings, chassis: Chassis, selector: Selector | None, summaries: Summaries | None
+    settings: CompressorSettings, chassis: Chassis, selector: Selector, summaries: Summaries | None
 ) -> Pipeline:
     stages = lossless_stages()
     return Pipeline(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.compressor.prompt_text import Part
+from services.compressor.prompt_text import TOOL_SCHEMA, Part
 from services.compressor.spans import Range
 
 _SHORT = 600
@@ -20,7 +20,7 @@ _LONGEST_HEAD = 600
 _LONGEST_TAIL = 1_000
 _GAP = re.compile(r"\n[ \t\r]*\n")
 _ASKS = ("?", "？", "؟")
-_SELECTABLE = frozenset({"user", "tool", "assistant"})
+_SELECTABLE = frozenset({"user", "tool", "assistant", TOOL_SCHEMA})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ def live(parts: Sequence[Part], *, keeps_answers: bool) -> Live:
         if index == last_user:
             pinned.append(found)
         else:
-            pinned.append(((0, len(part.text)),) if part.role not in _SELECTABLE or is_answer else ())
+            is_whole = part.role not in _SELECTABLE or is_answer or (keeps_answers and part.role == TOOL_SCHEMA)
+            pinned.append(((0, len(part.text)),) if is_whole else ())
     return Live(query=_query(parts[last_user].text, found) if last_user is not None else "", pinned=tuple(pinned))
 
 

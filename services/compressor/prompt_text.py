@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TOOL_SCHEMA = "tool_schema"
+"""Role of a tool's schema. Those that readers may call come before all messages, as chat templates write them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The text of one message."""
+    """The text of one message, or of one tool's schema; a schema that is left out is empty."""
 
     role: str
     text: str
+    calls: tuple[str, ...] = ()
+    """Names of the tools that the message calls, or is the result of."""
 
 
 def frozen_chars(texts: Sequence[str], frozen_bytes: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.compressor.limits import check, check_session
 from services.compressor.order import Order, Outcome, StageReport
 from services.compressor.pipeline import Pipeline
 from services.compressor.prompt_proto import parts_of, with_texts
+from services.compressor.prompt_text import TOOL_SCHEMA, Part
 from services.compressor.sessions import Key
 from services.compressor.settings import LimitSettings
 from services.compressor.stages.stage import Loss
@@ -118,7 +120,7 @@ class CompressorServicer(CompressorServiceServicer):
         return Order(
             parts=parts,
             protect=tuple(request.protect),
-            frozen_bytes=request.frozen_prefix,
+            frozen_bytes=request.frozen_prefix and request.frozen_prefix + _schema_bytes(parts),
             target_ratio=request.target_ratio if request.HasField("target_ratio") else None,
             min_quality=request.min_quality if request.HasField("min_quality") else None,
             is_abstractive=request.mode == common_pb2.COMPRESSION_MODE_ABSTRACTIVE and self._may_sum_up(tenant),
@@ -173,6 +175,11 @@ def _reason_untouched(request: pb.CompressRequest) -> str:
     if request.prompt.raw:
         return "raw text is sent as it is"
     return "compression is off" if request.mode == common_pb2.COMPRESSION_MODE_OFF else ""
+
+
+def _schema_bytes(parts: Sequence[Part]) -> int:
+    """Readers see tools before the first message, so where a prefix is frozen they are."""
+    return sum(len(part.text.encode("utf-8")) for part in parts if part.role == TOOL_SCHEMA)
 
 
 def _check_form(request: pb.CompressRequest, path: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from services.compressor.live import live
 from services.compressor.omission import Thinned, kept_and_left, thinned
 from services.compressor.order import Order
-from services.compressor.prompt_text import Part, frozen_chars
+from services.compressor.prompt_text import TOOL_SCHEMA, frozen_chars
 from services.compressor.selection.port import Selector, Task
 from services.compressor.shield import Shield, shield
 from services.compressor.spans import Range, Spans
@@ -21,7 +21,7 @@ from services.compressor.token_counter import estimated_tokens
 
 def thin(selector: Selector, order: Order, texts: Sequence[str], budget_tokens: int) -> list[Thinned]:
     """The open texts with pieces left out, near the budget of estimated tokens where what is protected allows."""
-    parts = tuple(Part(role=part.role, text=text) for part, text in zip(order.parts, texts, strict=True))
+    parts = tuple(replace(part, text=text) for part, text in zip(order.parts, texts, strict=True))
     found = live(parts, keeps_answers=order.keeps_answers)
     frozen = frozen_chars(texts, order.frozen_bytes)
     shields = tuple(
@@ -34,17 +34,28 @@ def thin(selector: Selector, order: Order, texts: Sequence[str], budget_tokens: 
         query=found.query or order.earlier_query,
         budget_tokens=budget_tokens,
         count=_count,
+        can_expand=order.handle_of is not None,
     )
     chosen = selector.select(task).parts
     runs = [kept_and_left(part.text, pieces, own) for part, pieces, own in zip(parts, chosen, shields, strict=True)]
     if not _keeps_something(runs, found.pinned):
         return [Thinned(text=text) for text in texts]
-    return [thinned(one, order.handle_of) for one in runs]
+    return [
+        _whole_or_nothing(part.text, one) if part.role == TOOL_SCHEMA else thinned(one, order.handle_of)
+        for part, one in zip(parts, runs, strict=True)
+    ]
 
 
 def query_of(order: Order) -> str:
     """The live instruction of the whole prompt."""
     return live(order.parts, keeps_answers=order.keeps_answers).query or order.earlier_query
+
+
+def _whole_or_nothing(schema: str, runs: Sequence[tuple[str, bool]]) -> Thinned:
+    """A list of tools has no place for a marker."""
+    if not schema or any(is_kept for _, is_kept in runs):
+        return Thinned(text=schema)
+    return Thinned(text="", left_out=(schema,))
 
 
 def _pinned(own: Shield, ranges: Sequence[Range]) -> Shield:

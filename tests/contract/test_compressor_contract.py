@@ -155,7 +155,7 @@ async def test_a_prompt_that_is_not_compressed_comes_back_with_the_reason(reason
 async def test_strategies_are_listed_in_the_order_in_which_they_run():
     async with compressor_stub() as stub:
         strategies = (await stub.ListStrategies(pb.ListStrategiesRequest())).strategies
-        assert [strategy.name for strategy in strategies] == STAGES
+        assert [strategy.name for strategy in strategies] == [*STAGES, "selection"]
         assert all(strategy.description for strategy in strategies)
 
 
@@ -197,11 +197,13 @@ async def test_a_batch_is_refused_as_a_whole_with_the_place_of_the_fault():
             assert str(raised.value.details()).startswith(f"{field}: ")
 
 
-async def test_selection_without_a_selector_says_so():
+async def test_the_packaged_selector_keeps_what_answers():
     async with compressor_stub() as stub:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stub.Compress(a_request(mode=common_pb2.COMPRESSION_MODE_SELECTIVE))
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        reply = await stub.Compress(a_conversation())
+        assert FACT.strip() in contents(reply)[0]
+        assert reply.token_reduction >= 0.5
+        listed = await stub.ListStrategies(pb.ListStrategiesRequest())
+        assert ("selection", pb.LOSS_CLASS_SELECTIVE) in [(one.name, one.loss_class) for one in listed.strategies]
 
 
 FACT = "The old lighthouse of Karsk was built in 1887 by Ivan Petrov. "
@@ -291,3 +293,39 @@ async def test_a_prompt_too_long_to_select_from_is_rewritten_without_loss():
         reply = await stub.Compress(long)
         assert reply.compressed == long.prompt
         assert {report.loss_class for report in reply.stages} == {pb.LOSS_CLASS_LOSSLESS}
+
+
+def with_tools(**changes) -> pb.CompressRequest:
+    request = a_conversation(**changes)
+    for name, description in [
+        ("find_builder", "Tells who built a lighthouse or another building."),
+        ("send_mail", "Sends a letter to somebody far away."),
+        ("play_song", "Plays music in the living room."),
+    ]:
+        request.prompt.tools.add(name=name, description=description, parameters_json='{ "type": "object" }')
+    return request
+
+
+async def test_tools_that_the_question_does_not_need_are_left_out_whole_and_the_rest_stay_byte_for_byte():
+    async with compressor_stub() as stub:
+        request = with_tools()
+        reply = await stub.Compress(request)
+        assert list(reply.compressed.tools) == [request.prompt.tools[0]]
+        assert len(reply.compressed.messages.messages) == len(request.prompt.messages.messages)
+
+
+async def test_a_tool_that_the_conversation_has_called_stays():
+    request = with_tools()
+    messages = request.prompt.messages.messages
+    messages[0].name = "send_mail"
+    called = common_pb2.Message(role="assistant", tool_calls=[common_pb2.ToolCall(id="1", name="play_song")])
+    messages.insert(0, called)
+    async with compressor_stub() as stub:
+        assert (await stub.Compress(request)).compressed.tools == request.prompt.tools
+
+
+async def test_tools_stay_in_a_conversation_and_before_a_frozen_prefix():
+    async with compressor_stub() as stub:
+        for changes in ({"session_id": "s"}, {"frozen_prefix": 1}, {"mode": common_pb2.COMPRESSION_MODE_LOSSLESS}):
+            request = with_tools(**changes)
+            assert (await stub.Compress(request)).compressed.tools == request.prompt.tools

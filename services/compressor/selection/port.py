@@ -24,6 +24,8 @@ class Task:
     """Wanted size of all texts together, by `count`; kept pieces that are protected may exceed it."""
     count: Callable[[str], int]
     """Tokens of one text, cheap and approximate."""
+    can_expand: bool = False
+    """Whether the reader can fetch what is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

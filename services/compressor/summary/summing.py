@@ -56,7 +56,7 @@ class Summaries:
 
     async def of(self, order: Order, parts: Sequence[Thinned], budget_tokens: int) -> Summed:
         """These texts with summaries of about so many tokens together."""
-        runs = [run for part in parts for run in part.left_out]
+        runs = [run for part in parts if part.runs for run in part.left_out]
         limits = _limits(runs, budget_tokens, self._least_tokens, self._most)
         query = query_of(order)
         asking = (self._summarizer.summarize(run, query=query, max_tokens=limit) for run, limit in limits.items())
@@ -64,7 +64,7 @@ class Summaries:
         found: dict[str, Summary] = {run: answer for run, answer in answers.items() if answer is not None}
         said = {run: summary.text for run, summary in found.items() if len(summary.text) < len(run)}
         return Summed(
-            parts=tuple(thinned(part.runs, order.handle_of, said) if part.left_out else part for part in parts),
+            parts=tuple(thinned(part.runs, order.handle_of, said) if part.runs else part for part in parts),
             count=len(said),
             cost_micro_usd=sum(summary.cost_micro_usd for summary in found.values()),
         )

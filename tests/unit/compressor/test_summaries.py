@@ -6,6 +6,8 @@ from meshkit.testing.clock import FakeClock
 from services.compressor.bounded import BoundedStore
 from services.compressor.conversation import Conversations
 from services.compressor.omission import MARKER
+from services.compressor.prompt_text import TOOL_SCHEMA
+from services.compressor.selection.selection import Selection
 from services.compressor.sessions import Key, Sessions
 from services.compressor.stages.stage import Loss
 from services.compressor.summary.port import Summary
@@ -156,3 +158,18 @@ async def test_turns_that_are_derived_anew_ask_no_model():
 def _forever():
 
     return BoundedStore(max_bytes=1_000_000, ttl_s=60, clock=FakeClock())
+
+
+async def test_a_tool_that_is_left_out_is_not_summed_up():
+    writer = Writer()
+    tools = [
+        (TOOL_SCHEMA, f'{{"name": "{name}", "description": "{said}", "parameters": {{}}}}')
+        for name, said in [("find_builder", "Who built a lighthouse."), ("play_song", "Plays music. " * 40)]
+    ]
+    page = " ".join(f"In {year} the weather in valley {year} was dull." for year in range(1900, 1990))
+    outcome = await summing(writer, selector=Selection(None)).compress(
+        asked(*tools, ("tool", page + " " + FACT), ("user", QUESTION), target_ratio=0.4), COUNTER
+    )
+    assert outcome.left_out[1] == (tools[1][1],)
+    assert writer.asked
+    assert not any("play_song" in text for text, _, _ in writer.asked)

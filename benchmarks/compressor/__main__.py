@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.compressor import formats
+from benchmarks.compressor import formats, selection
 from benchmarks.report import Claim, Options, run
 
-PARTS = (formats,)
+PARTS = (formats, selection)
 
 
 def measure(options: Options) -> Iterable[Claim]:

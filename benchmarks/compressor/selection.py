@@ -26,6 +26,7 @@ from benchmarks.compressor.selection_data import (
 )
 from benchmarks.report import Claim, Options, at_least, at_most, median_interval
 from meshkit.clock import SystemClock
+from meshkit.embedding.minilm import MiniLm
 from meshkit.embedding.words import MiniLmWords
 from meshkit.testing.loop_hold import longest_hold_s
 from services.compressor.app import lossless_stages
@@ -76,7 +77,7 @@ def kept(name: str, cases: Sequence[Case], share: float, bar: float, unit: str, 
     """The mean over cases, with a 95 % interval by bootstrap over them."""
     if not cases:
         return Claim(name=name, value=None, unit=unit, bar=f">= {bar:g}", holds=None, detail="skipped: no data")
-    selector = Selection(MiniLmWords())
+    selector = Selection(MiniLmWords(), MiniLm())
     found, sizes = [], []
     for case in cases:
         before = sum(count(part.text) for part in case.parts)
@@ -131,7 +132,7 @@ def tools(sets: Sequence[tuple[str, list[dict], set[str]]]) -> Claim:
         lossless_stages(),
         offload=Offload(least_chars=10**9, concurrency=1),
         clock=SystemClock(),
-        selector=Selection(MiniLmWords()),
+        selector=Selection(MiniLmWords(), MiniLm()),
     )
     for question, schemas, needed in sets:
         parts = (Part(role="tool", text=json.dumps(schemas, indent=2)), Part(role="user", text=question))
@@ -182,7 +183,7 @@ def made_up(seed: int, token_count: int = 4000) -> str:
 
 def speed(*, is_smoke: bool) -> Claim:
     """Prompts of 4,000 estimated tokens, each seen for the first time, the tables loaded."""
-    selector = Selection(MiniLmWords())
+    selector = Selection(MiniLmWords(), MiniLm())
     times_ms = []
     for seed in range(3 if is_smoke else REPETITIONS + 1):
         started = time.perf_counter()
@@ -196,7 +197,7 @@ def speed(*, is_smoke: bool) -> Claim:
 
 def blocking() -> Claim:
     """Longest time for which a selection in a thread keeps the event loop from running."""
-    selector = Selection(MiniLmWords())
+    selector = Selection(MiniLmWords(), MiniLm())
     thin_made_up(selector, 0)
 
     async def held() -> float:

@@ -11,6 +11,7 @@ import grpc
 from mesh.compressor.v1.compressor_service_pb2_grpc import add_CompressorServiceServicer_to_server
 from meshkit.chassis import Chassis
 from meshkit.clock import Clock
+from meshkit.embedding.minilm import MiniLm
 from meshkit.embedding.words import MiniLmWords
 from meshkit.picker import Picker
 from meshkit.service import Service
@@ -64,7 +65,7 @@ def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector 
     """The service with its real parts; `selector` replaces the packaged one."""
     picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
     summaries = _summaries(settings.summary, chassis, picker)
-    pipeline = _pipeline(settings, chassis, selector or Selection(MiniLmWords()), summaries)
+    pipeline = _pipeline(settings, chassis, selector or Selection(MiniLmWords(), MiniLm()), summaries)
     servicer = CompressorServicer(
         pipeline,
         Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),

@@ -11,16 +11,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from meshkit.embedding.minilm import EmbeddingModel
 from meshkit.embedding.words import WordVectors
 from services.compressor.selection.bm25 import bm25, rarities
 from services.compressor.selection.candidates import Candidate
 from services.compressor.selection.closeness import Closeness, closeness
 from services.compressor.selection.context import in_context
+from services.compressor.selection.passages import passage_scores
 from services.compressor.selection.segments import Kind
 from services.compressor.selection.terms import content_terms, terms, word_set
 
 _BM25_WEIGHT = 0.3
 _HOP_WEIGHT = 0.15
+_PASSAGE_WEIGHT = 1.0
+_LEAD = 0.1
+"""For the first sentence of a passage, which says what it is about and often what is asked."""
 _HOP_CANDIDATES = 3
 _MOST_HOP_TERMS = 24
 _CARRIED = 0.6
@@ -48,7 +53,12 @@ class Relevance:
     has_vectors: bool
 
 
-def relevance(all_candidates: Sequence[Candidate], query: str, words: WordVectors | None) -> Relevance:
+def relevance(
+    all_candidates: Sequence[Candidate],
+    query: str,
+    words: WordVectors | None,
+    model: EmbeddingModel | None = None,
+) -> Relevance:
     """Of each open candidate."""
     is_broad = bool(_BROAD.search(query))
     asked = _topic(query) if is_broad else query
@@ -58,6 +68,11 @@ def relevance(all_candidates: Sequence[Candidate], query: str, words: WordVector
     hop = _second_hop(all_candidates, numbers, first, own, query)
     scores = {number: first[number] + _HOP_WEIGHT * hop.get(number, 0.0) for number in numbers}
     _carry_back(all_candidates, scores)
+    if own.near is not None:
+        for number, found in (passage_scores(all_candidates, scores, asked, model) if model else {}).items():
+            scores[number] += _PASSAGE_WEIGHT * found
+        for number in _leads(all_candidates, numbers):
+            scores[number] += _LEAD
     return Relevance(scores=scores, agreement=own.agreement(numbers), has_vectors=own.near is not None)
 
 
@@ -140,3 +155,15 @@ def _carry_back(all_candidates: Sequence[Candidate], scores: dict[int, float]) -
         is_next = before in scores and all_candidates[before].block == all_candidates[number].block
         if is_next and all_candidates[number].kind is Kind.SENTENCE and _POINTS_BACK.match(all_candidates[number].text):
             scores[before] = max(scores[before], _CARRIED * scores[number])
+
+
+def _leads(all_candidates: Sequence[Candidate], numbers: Sequence[int]) -> list[int]:
+    """The first of every block of several sentences."""
+    first: dict[int, int] = {}
+    sizes: Counter[int] = Counter()
+    for number in numbers:
+        if all_candidates[number].kind is Kind.SENTENCE:
+            block = all_candidates[number].block
+            first.setdefault(block, number)
+            sizes[block] += 1
+    return [number for block, number in first.items() if sizes[block] > 1]

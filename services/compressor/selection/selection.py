@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from meshkit.embedding.minilm import EmbeddingModel
 from meshkit.embedding.words import WordVectors
 from services.compressor.selection.candidates import Candidate, candidates
 from services.compressor.selection.choosing import choose
@@ -22,13 +23,17 @@ from services.compressor.selection.window import recent_turns
 
 
 class Selection:
-    """Without word vectors, or where they can't be loaded, BM25 alone decides; `features` tell."""
+    """Without word vectors, or where they can't be loaded, BM25 alone decides; `features` tell.
+
+    Without the model, or for a question in a language that it does not know, words alone tell passages apart.
+    """
 
     name = "selection"
     description = "Leaves out repeated text, then the sentences, turns and rows that have least to do with the question"
 
-    def __init__(self, words: WordVectors | None) -> None:
+    def __init__(self, words: WordVectors | None, model: EmbeddingModel | None = None) -> None:
         self._words = words
+        self._model = model
 
     def select(self, task: Task) -> Selected:
         found = candidates(task)
@@ -39,7 +44,7 @@ class Selection:
         budget_tokens = _in_pieces(task, found)
         if task.query.strip() and _tokens(found, kept) > budget_tokens:
             found = _without_unneeded_tools(task, _with_recent_turns(task, found, budget_tokens), budget_tokens)
-            judged = relevance(found, task.query, self._words)
+            judged = relevance(found, task.query, self._words, self._model)
             scores = {number: score for number, score in judged.scores.items() if number not in again}
             kept = _chosen(task, found, scores, budget_tokens)
         if not any(found[number].is_open or found[number].schema for number in kept):

@@ -7,7 +7,8 @@ look best without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshkit.embedding.minilm import EmbeddingModel, TooLong, Unavailable
 from services.compressor.selection.candidates import Candidate
@@ -26,7 +27,7 @@ def passage_scores(
     A passage that is not read counts as the least near of those that are. Empty where there is nothing to tell apart,
     or no model.
     """
-    passages = _passages(all_candidates, scores)
+    passages = passages_of(all_candidates, scores)
     best = sorted(passages, key=lambda block: (-max(scores[number] for number in passages[block]), block))
     read = best[:_MOST_PASSAGES]
     if len(read) < 2:
@@ -47,12 +48,14 @@ def passage_scores(
     return {number: near.get(block, least) for block, numbers in passages.items() for number in numbers}
 
 
-def _passages(all_candidates: Sequence[Candidate], scores: Mapping[int, float]) -> dict[int, list[int]]:
-    """The scored candidates of each block that has several."""
+def passages_of(all_candidates: Sequence[Candidate], numbers: Iterable[int]) -> dict[int, list[int]]:
+    """These candidates by their blocks, where a block has several; a message of one block is a turn and no passage."""
     found: dict[int, list[int]] = {}
-    for number in sorted(scores):
+    for number in sorted(numbers):
         found.setdefault(all_candidates[number].block, []).append(number)
-    return {block: numbers for block, numbers in found.items() if len(numbers) > 1}
+    part_of = {block: all_candidates[own[0]].part for block, own in found.items()}
+    block_counts = Counter(part_of.values())
+    return {block: own for block, own in found.items() if len(own) > 1 and block_counts[part_of[block]] > 1}
 
 
 def _start(all_candidates: Sequence[Candidate], number: int) -> str:

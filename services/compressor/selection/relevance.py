@@ -17,7 +17,7 @@ from services.compressor.selection.bm25 import bm25, rarities
 from services.compressor.selection.candidates import Candidate
 from services.compressor.selection.closeness import Closeness, closeness
 from services.compressor.selection.context import in_context
-from services.compressor.selection.passages import passage_scores
+from services.compressor.selection.passages import passage_scores, passages_of
 from services.compressor.selection.segments import Kind
 from services.compressor.selection.terms import content_terms, terms, word_set
 
@@ -71,8 +71,9 @@ def relevance(
     if own.near is not None:
         for number, found in (passage_scores(all_candidates, scores, asked, model) if model else {}).items():
             scores[number] += _PASSAGE_WEIGHT * found
-        for number in _leads(all_candidates, numbers):
-            scores[number] += _LEAD
+        for passage in passages_of(all_candidates, numbers).values():
+            if all_candidates[passage[0]].kind is Kind.SENTENCE:
+                scores[passage[0]] += _LEAD
     return Relevance(scores=scores, agreement=own.agreement(numbers), has_vectors=own.near is not None)
 
 
@@ -155,15 +156,3 @@ def _carry_back(all_candidates: Sequence[Candidate], scores: dict[int, float]) -
         is_next = before in scores and all_candidates[before].block == all_candidates[number].block
         if is_next and all_candidates[number].kind is Kind.SENTENCE and _POINTS_BACK.match(all_candidates[number].text):
             scores[before] = max(scores[before], _CARRIED * scores[number])
-
-
-def _leads(all_candidates: Sequence[Candidate], numbers: Sequence[int]) -> list[int]:
-    """The first of every block of several sentences."""
-    first: dict[int, int] = {}
-    sizes: Counter[int] = Counter()
-    for number in numbers:
-        if all_candidates[number].kind is Kind.SENTENCE:
-            block = all_candidates[number].block
-            first.setdefault(block, number)
-            sizes[block] += 1
-    return [number for block, number in first.items() if sizes[block] > 1]

@@ -1,5 +1,7 @@
 """Passages are told apart by their starts and the embedding model, in bounded work."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from meshkit.embedding.minilm import TooLong, Unavailable
@@ -91,3 +93,8 @@ def test_a_start_that_is_too_long_for_the_model_counts_as_the_least_near():
     found = passages("Rare", "B", "C")
     near = passage_scores(found, scored(found), QUESTION, Model({"Rare": 2.0, "B": 0.6, "C": 0.3}))
     assert round(near[1], 2) == 0.3
+
+
+def test_a_message_of_one_block_is_a_turn_and_no_passage():
+    turns = [replace(one, part=one.block) for one in passages("A", "B", "C")]
+    assert passage_scores(turns, scored(turns), QUESTION, Model({})) == {}

@@ -43,23 +43,28 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, metrics_por
 
 @pytest.fixture
 def routers(mesh: LocalMesh) -> Iterator[list[Instance]]:
-    """Two more routers, and one more cache."""
-    with another(mesh, "cache"), another(mesh, "router") as second, another(mesh, "router") as third:
-        yield [second, third]
+    """Three beside the mesh's own, so that a test may kill any of them; and one more cache."""
+    with (
+        another(mesh, "cache"),
+        another(mesh, "router") as first,
+        another(mesh, "router") as second,
+        another(mesh, "router") as third,
+    ):
+        yield [first, second, third]
 
 
 @contextlib.asynccontextmanager
-async def crowd(mesh: LocalMesh, routers: list[Instance], text: str) -> AsyncIterator[Crowd]:
-    addresses = [mesh.router, *(router.address for router in routers)]
+async def crowd(routers: list[Instance], text: str) -> AsyncIterator[Crowd]:
+    addresses = [router.address for router in routers]
     async with Crowd.asking(addresses, text, callers=CALLERS, max_tokens=MAX_TOKENS) as asking:
         yield asking
 
 
 async def test_identical_requests_over_three_routers_are_generated_once(
-    mesh: LocalMesh, routers: list[Instance], metrics_port: int
+    routers: list[Instance], metrics_port: int
 ) -> None:
     before = await generation_count(metrics_port)
-    async with crowd(mesh, routers, "the same question for all of them " * 3) as asking:
+    async with crowd(routers, "the same question for all of them " * 3) as asking:
         answers = await asking.answers()
     assert not asking.failures
     assert len(answers) == CALLERS and len(set(answers)) == 1 and len(answers[0]) > 10
@@ -68,14 +73,14 @@ async def test_identical_requests_over_three_routers_are_generated_once(
 
 
 async def test_when_the_leading_router_is_killed_half_way_one_follower_goes_on_for_all(
-    mesh: LocalMesh, routers: list[Instance], metrics_port: int
+    routers: list[Instance], metrics_port: int
 ) -> None:
     text = "a question whose first answerer is killed " * 3
     before = await generation_count(metrics_port)
-    async with crowd(mesh, routers, text) as asking:
+    async with crowd(routers, text) as asking:
         leader = await asking.leader()
         await asking.everybody_has_some()
-        pids = {mesh.router: mesh.pid_of("router"), **{one.address: one.process.pid for one in routers}}
+        pids = {one.address: one.process.pid for one in routers}
         os.kill(pids[leader], signal.SIGKILL)
         answers = await asking.answers()
     assert {address for address, _ in asking.failures} == {leader}, "only callers of the killed router notice"
@@ -92,7 +97,7 @@ async def test_when_the_shared_server_is_flushed_half_way_one_follower_generates
 ) -> None:
     before = await generation_count(metrics_port)
     url = psutil.Process(mesh.pid_of("cache")).environ()["MESH_CACHE_L2__URL"]
-    async with crowd(mesh, routers, "a question whose flight is flushed away " * 3) as asking:
+    async with crowd(routers, "a question whose flight is flushed away " * 3) as asking:
         await asking.everybody_has_some()
         with valkey.Valkey.from_url(url) as server:
             server.flushall()

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -102,6 +103,13 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     low = ordered[max(0, int(count / 2 - half))]
     high = ordered[min(count - 1, int(count / 2 + half))]
     return statistics.median(ordered), low, high
+
+
+def bootstrap(values: Sequence[float], rounds: int = 1000, seed: int = 7) -> tuple[float, float]:
+    """The 95 % interval of the mean over what the values were drawn from."""
+    draw = random.Random(seed)
+    means = sorted(statistics.mean(draw.choices(values, k=len(values))) for _ in range(rounds))
+    return means[int(0.025 * rounds)], means[int(0.975 * rounds)]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.compressor import formats, selection
+from benchmarks.compressor import formats, reader, selection
 from benchmarks.report import Claim, Options, run
 
-PARTS = (formats, selection)
+PARTS = (formats, selection, reader)
 
 
 def measure(options: Options) -> Iterable[Claim]:
@@ -17,4 +17,4 @@ def measure(options: Options) -> Iterable[Claim]:
 
 if __name__ == "__main__":
     claims = [claim for part in PARTS for claim in part.CLAIMS]
-    run("compressor", "Measures the prompt compressor.", claims, measure)
+    run("compressor", "Measures the prompt compressor.", claims, measure, reader.add_arguments)

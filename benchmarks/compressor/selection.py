@@ -24,21 +24,19 @@ from benchmarks.compressor.selection_data import (
     meeting_cases,
     tool_sets,
 )
-from benchmarks.report import Claim, Options, at_least, at_most, median_interval
+from benchmarks.report import Claim, Options, at_least, at_most, bootstrap, median_interval
 from meshkit.clock import SystemClock
-from meshkit.embedding.minilm import MiniLm
-from meshkit.embedding.words import MiniLmWords
 from meshkit.testing.loop_hold import longest_hold_s
-from services.compressor.app import lossless_stages
+from services.compressor.app import lossless_stages, packaged_selector
 from services.compressor.live import live
 from services.compressor.offload import Offload
-from services.compressor.omission import kept_and_left, thinned
+from services.compressor.omission import kept_and_left
 from services.compressor.pipeline import Order, Pipeline
 from services.compressor.prompt_text import Part
-from services.compressor.selection.port import Task
-from services.compressor.selection.selection import Selection
+from services.compressor.selection.port import Selector, Task
 from services.compressor.shield import shield
 from services.compressor.spans import Spans
+from services.compressor.thinning import with_markers
 from services.compressor.token_counter import estimated_tokens
 
 DOCUMENTS, HOPS, MEETINGS, CHATS = "selection_documents", "selection_hops", "selection_meetings", "selection_chats"
@@ -77,7 +75,7 @@ def kept(name: str, cases: Sequence[Case], share: float, bar: float, unit: str, 
     """The mean over cases, with a 95 % interval by bootstrap over them."""
     if not cases:
         return Claim(name=name, value=None, unit=unit, bar=f">= {bar:g}", holds=None, detail="skipped: no data")
-    selector = Selection(MiniLmWords(), MiniLm())
+    selector = packaged_selector()
     found, sizes = [], []
     for case in cases:
         before = sum(count(part.text) for part in case.parts)
@@ -90,7 +88,7 @@ def kept(name: str, cases: Sequence[Case], share: float, bar: float, unit: str, 
     return at_least(name, value, unit, bar, detail, low=low, high=high)
 
 
-def sent(selector: Selection, case: Case, share: float, count: Callable[[str], int]) -> str:
+def sent(selector: Selector, case: Case, share: float, count: Callable[[str], int]) -> str:
     """All texts that go out, markers included."""
     found = live(case.parts, keeps_answers=False)
     shields = []
@@ -103,7 +101,7 @@ def sent(selector: Selection, case: Case, share: float, count: Callable[[str], i
     runs = [
         kept_and_left(part.text, pieces, own) for part, pieces, own in zip(case.parts, chosen, shields, strict=True)
     ]
-    return "\n".join(thinned(one, None).text for one in runs)
+    return "\n".join(one.text for one in with_markers(case.parts, runs, None) if one.text)
 
 
 def tokenizer_file() -> Path | None:
@@ -132,7 +130,7 @@ def tools(sets: Sequence[tuple[str, list[dict], set[str]]]) -> Claim:
         lossless_stages(),
         offload=Offload(least_chars=10**9, concurrency=1),
         clock=SystemClock(),
-        selector=Selection(MiniLmWords(), MiniLm()),
+        selector=packaged_selector(),
     )
     for question, schemas, needed in sets:
         parts = (Part(role="tool", text=json.dumps(schemas, indent=2)), Part(role="user", text=question))
@@ -161,12 +159,6 @@ def strings_of(value: object) -> Iterator[str]:
             yield from strings_of(inner)
 
 
-def bootstrap(values: Sequence[float], rounds: int = 1000) -> tuple[float, float]:
-    draw = random.Random(SEED)
-    means = sorted(statistics.mean(draw.choices(values, k=len(values))) for _ in range(rounds))
-    return means[int(0.025 * rounds)], means[int(0.975 * rounds)]
-
-
 def made_up(seed: int, token_count: int = 4000) -> str:
     draw = random.Random(seed)
     nouns, verbs = NOUNS.split(), VERBS.split()
@@ -181,9 +173,22 @@ def made_up(seed: int, token_count: int = 4000) -> str:
     return "".join(lines)
 
 
+def made_up_questions() -> Iterator[tuple[str, str]]:
+    """Prompts of six documents, each with its answer."""
+    draw = random.Random(SEED)
+    for _ in range(2):
+        places = draw.sample(NOUNS.split(), 6)
+        lines = [
+            f"Document [{i}](Title: {one}) The {one} was opened by {one}man. {made_up(i, token_count=60).strip()}"
+            for i, one in enumerate(places, 1)
+        ]
+        body = "\n".join(lines)
+        yield f"Write a short answer.\n\n{body}\n\nQuestion: who opened the {places[3]}?", f"{places[3]}man"
+
+
 def speed(*, is_smoke: bool) -> Claim:
     """Prompts of 4,000 estimated tokens, each seen for the first time, the tables loaded."""
-    selector = Selection(MiniLmWords(), MiniLm())
+    selector = packaged_selector()
     times_ms = []
     for seed in range(3 if is_smoke else REPETITIONS + 1):
         started = time.perf_counter()
@@ -197,7 +202,7 @@ def speed(*, is_smoke: bool) -> Claim:
 
 def blocking() -> Claim:
     """Longest time for which a selection in a thread keeps the event loop from running."""
-    selector = Selection(MiniLmWords(), MiniLm())
+    selector = packaged_selector()
     thin_made_up(selector, 0)
 
     async def held() -> float:
@@ -208,6 +213,6 @@ def blocking() -> Claim:
     )
 
 
-def thin_made_up(selector: Selection, seed: int) -> str:
+def thin_made_up(selector: Selector, seed: int) -> str:
     parts = (Part(role="tool", text=made_up(seed)), Part(role="user", text="Who repaired the bridge in winterville?"))
     return sent(selector, Case(parts=parts, kept_of_need=lambda sent: 1.0), 0.4, lambda text: estimated_tokens([text]))

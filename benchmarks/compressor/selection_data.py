@@ -33,7 +33,17 @@ class Case:
 
 
 def document_cases(data: Path, *, is_held_out: bool, limit: int = 300) -> Iterator[Case]:
-    """Questions with their passage among nine others that share most words with them and lack the answer."""
+    """What an answer needs is one of the strings that count as right."""
+    for text, answers in document_questions(data, is_held_out=is_held_out, limit=limit):
+        yield Case(
+            parts=(Part(role="user", text=text),),
+            kept_of_need=lambda sent, answers=answers: float(holds_answer(sent, answers)),
+        )
+
+
+def document_questions(data: Path, *, is_held_out: bool, limit: int) -> Iterator[tuple[str, list[str]]]:
+    """Questions with their passage among nine others that share most words with them and lack the answer; and the
+    strings that count as right."""
     rows = [json.loads(line) for line in (data / "qa_nq_oracle" / "nq_oracle.jsonl").read_text().splitlines()]
     rows = [row for row in rows if holds_answer(row["text"], row["answers"])]
     ranked = Ranked([f"{row['title']} {row['text']}" for row in rows])
@@ -51,10 +61,7 @@ def document_cases(data: Path, *, is_held_out: bool, limit: int = 300) -> Iterat
         documents = draw.sample([*others, row], len(others) + 1)
         body = "\n".join(f"Document [{i}](Title: {d['title']}) {d['text']}" for i, d in enumerate(documents, 1))
         text = f"Write a short answer, using only the search results below.\n\n{body}\n\nQuestion: {row['question']}?"
-        yield Case(
-            parts=(Part(role="user", text=text),),
-            kept_of_need=lambda sent, answers=row["answers"]: float(holds_answer(sent, answers)),
-        )
+        yield text, row["answers"]
 
 
 def hop_cases(data: Path, *, is_held_out: bool) -> Iterator[Case]:

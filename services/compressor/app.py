@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -22,6 +22,8 @@ from services.compressor.expansions import Expansions
 from services.compressor.instance_counter import InstanceCounters
 from services.compressor.offload import Offload
 from services.compressor.pipeline import Pipeline
+from services.compressor.quality.calibrated import Calibrated
+from services.compressor.quality.evidence import packaged_evidence
 from services.compressor.selection.port import Selector
 from services.compressor.selection.selection import Selection
 from services.compressor.servicer import CompressorServicer
@@ -65,7 +67,7 @@ def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector 
     """The service with its real parts; `selector` replaces the packaged one."""
     picker = Picker(chassis.registry.watch("mesh-inference"), chassis.clock)
     summaries = _summaries(settings.summary, chassis, picker)
-    pipeline = _pipeline(settings, chassis, selector or Selection(MiniLmWords(), MiniLm()), summaries)
+    pipeline = _pipeline(settings, chassis, selector or packaged_selector(), summaries)
     servicer = CompressorServicer(
         pipeline,
         Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),
@@ -94,9 +96,21 @@ def _pipeline(
         clock=chassis.clock,
         selector=selector,
         summaries=summaries,
-        chooser=Chooser(
-            {stage.name: stage.quality for stage in stages}, micro_usd_per_s=settings.benefit.micro_usd_per_s
-        ),
+        chooser=chooser(stages, micro_usd_per_s=settings.benefit.micro_usd_per_s),
+    )
+
+
+def packaged_selector() -> Selector:
+    """What `fitted.json` was measured with."""
+    return Selection(MiniLmWords(), MiniLm())
+
+
+def chooser(stages: Sequence[Stage], *, micro_usd_per_s: float = 0.0) -> Chooser:
+    """Weighs versions by what is believed of the stages, and by what was measured of selection."""
+    return Chooser(
+        {stage.name: stage.quality for stage in stages},
+        forecast=Calibrated(packaged_evidence()),
+        micro_usd_per_s=micro_usd_per_s,
     )
 
 

@@ -15,7 +15,6 @@ from services.compressor.order import Order
 from services.compressor.quality.forecast import Forecast, Unmeasured
 from services.compressor.stages.stage import UNCHANGED, Loss, Quality
 from services.compressor.summary.summing import UNMEASURED
-from services.compressor.thinning import query_of
 from services.compressor.version import Step, Version, as_asked, as_settled
 
 
@@ -68,8 +67,7 @@ class Chooser:
         for name in sorted(version.rewritten_by):
             quality = quality.and_then(self._priors.get(name, UNCHANGED))
         if version.is_thinned:
-            left_out = [run for runs in version.left_out for run in runs]
-            quality = quality.and_then(self._forecast.predict(query_of(order), version.texts, left_out))
+            quality = quality.and_then(self._forecast.predict(version.features))
         if version.is_summed_up:
             quality = quality.and_then(UNMEASURED)
         return quality

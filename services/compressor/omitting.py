@@ -35,8 +35,10 @@ class Omitting:
         texts = before.texts[len(order.settled) :]
         budget_tokens = await _budget(order, before, meter)
         for_summaries = int(summing.SHARE * budget_tokens) if summaries else 0
-        results = await self._offload.aside(lambda: thin(self._selector, order, texts, budget_tokens - for_summaries))
-        after = _thinned(order, before, results)
+        thinning = await self._offload.aside(lambda: thin(self._selector, order, texts, budget_tokens - for_summaries))
+        results = thinning.texts
+        features = {} if before.is_thinned else thinning.features
+        after = replace(_thinned(order, before, results), features=features)
         took_s = self._clock.now() - started_at
         count = sum(len(one.left_out) for one in results)
         selected = await kept_if_shorter(self._selector.name, Loss.SELECTIVE, before, after, took_s, count, meter)

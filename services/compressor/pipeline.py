@@ -26,7 +26,7 @@ from services.compressor.summary.summing import Summaries
 from services.compressor.token_counter import CountUnavailable, TokenCounter
 from services.compressor.version import Step, Version, as_asked, as_settled, kept_if_shorter
 
-VERSION = "selective-4"
+VERSION = "selective-5"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
 
 __all__ = ["VERSION", "Order", "Outcome", "Pipeline", "StageReport", "Strategy"]

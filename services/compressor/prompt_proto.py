@@ -1,5 +1,5 @@
-"""A prompt of the contract as texts with roles, and the same prompt with other texts, and without the tools that are
-left out. Nothing else ever changes."""
+"""A prompt of the contract as texts with roles, and the same prompt with other texts, without the messages and tools
+that became empty. Nothing else ever changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parts_of(prompt: common_pb2.Prompt) -> tuple[Part, ...]:
 
 
 def with_texts(prompt: common_pb2.Prompt, texts: Sequence[str]) -> common_pb2.Prompt:
-    """A copy with these texts in the places of the prompt's own, without the tools whose schema is left out."""
+    """A copy with these texts in the places of the prompt's own, without what had a text and has none now."""
     changed = common_pb2.Prompt()
     changed.CopyFrom(prompt)
     schemas, texts = texts[: len(prompt.tools)], texts[len(prompt.tools) :]
@@ -27,8 +27,11 @@ def with_texts(prompt: common_pb2.Prompt, texts: Sequence[str]) -> common_pb2.Pr
         del changed.tools[:]
         changed.tools.extend(tool for tool, schema in zip(prompt.tools, schemas, strict=True) if schema)
     if prompt.WhichOneof("input") == "messages":
-        for message, text in zip(changed.messages.messages, texts, strict=True):
-            message.content = text
+        del changed.messages.messages[:]
+        for message, text in zip(prompt.messages.messages, texts, strict=True):
+            if text or not message.content:
+                changed.messages.messages.add().CopyFrom(message)
+                changed.messages.messages[-1].content = text
     else:
         changed.text = texts[0]
     return changed

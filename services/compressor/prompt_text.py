@@ -11,7 +11,7 @@ TOOL_SCHEMA = "tool_schema"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The text of one message, or of one tool's schema; a schema that is left out is empty."""
+    """The text of one message, or of one tool's schema; one that is not sent becomes empty."""
 
     role: str
     text: str

@@ -22,6 +22,8 @@ class Version:
     """The lossless stages that changed something."""
     is_summed_up: bool = False
     """Whether summaries stand for some of what is left out."""
+    features: Mapping[str, float] = field(default_factory=dict)
+    """What the selector noted, where its one choice left out all that is left out."""
 
     @property
     def is_thinned(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from services.compressor.stages.stage import Quality
@@ -11,14 +11,20 @@ from services.compressor.stages.stage import Quality
 class Forecast(Protocol):
     """A pure function, bounded in time by the texts' length."""
 
-    def predict(self, query: str, kept: Sequence[str], left_out: Sequence[str]) -> Quality:
-        """The chance that the answer to this query is the same without what is left out."""
+    def predict(self, features: Mapping[str, float]) -> Quality:
+        """The chance that the reader's answer is the same without what the selector left out.
+
+        `features`: what the selector noted of its choice; empty where that is not known of all that is left out.
+        """
         ...
+
+
+UNMEASURED = Quality(score=0.5, low=0.0, high=1.0)
+"""One half, somewhere in 0..1."""
 
 
 class Unmeasured:
     """Knows nothing: any chance is possible."""
 
-    def predict(self, query: str, kept: Sequence[str], left_out: Sequence[str]) -> Quality:
-        """One half, somewhere in 0..1."""
-        return Quality(score=0.5, low=0.0, high=1.0)
+    def predict(self, features: Mapping[str, float]) -> Quality:
+        return UNMEASURED

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from services.compressor.prompt_text import Part
 from services.compressor.selection.candidates import Candidate
 from services.compressor.selection.segments import Kind
-from services.compressor.selection.window import tool_units
+from services.compressor.selection.window import gaps, tool_units
 
 _SMALLEST_GAP = 6
 """Tokens; a marker for less would save nothing."""
@@ -38,7 +38,7 @@ def choose(
         kept = _best_within(all_candidates, scores, wanted, least)
         _keep_units_whole(all_candidates, scores, parts, kept)
         _close_gaps(all_candidates, kept)
-        size = _size(all_candidates, kept, marker_tokens)
+        size = _size(all_candidates, kept, parts, marker_tokens)
         if not best or (size > best_size if best_size <= budget_tokens >= size else size < best_size):
             best, best_size = kept, size
         wanted += budget_tokens - size
@@ -61,8 +61,11 @@ def _best_within(
     return kept
 
 
-def _size(all_candidates: Sequence[Candidate], kept: set[int], marker_tokens: int) -> int:
+def _size(all_candidates: Sequence[Candidate], kept: set[int], parts: Sequence[Part], marker_tokens: int) -> int:
     """Tokens of what is kept and of a marker for every run that is not."""
+    filled, used = ({one.part for one in all_candidates}, {all_candidates[number].part for number in kept})
+    without = gaps(parts, [number in filled and number not in used for number in range(len(parts))])
+    unsent = {number for gap in without for number in gap[1:]}
     size = 0
     run_part: int | None = None
     for number, one in enumerate(all_candidates):
@@ -70,7 +73,7 @@ def _size(all_candidates: Sequence[Candidate], kept: set[int], marker_tokens: in
             size += one.token_count
             run_part = None
         elif run_part != one.part:
-            size += marker_tokens
+            size += marker_tokens if one.part not in unsent else 0
             run_part = one.part
     return size
 

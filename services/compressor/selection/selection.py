@@ -119,6 +119,6 @@ def _features(
         "best_score": best,
         "margin_at_cut": (best - cut) / best if best else 1.0,
         "agreement": judged.agreement if judged else 1.0,
-        "has_vectors": float(judged is not None and judged.has_vectors),
+        "has_vectors": float(judged is None or judged.has_vectors),
         "log_candidates": math.log1p(len(scores)),
     }

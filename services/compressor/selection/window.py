@@ -1,6 +1,7 @@
-"""The sliding window: what was said just before the live turn stays, whole turns and tool calls with their results.
+"""A conversation's turns: which belong together, which stay since they are recent, and which need not be sent at all.
 
-Questions in a conversation lean on the exchange before them ("and the second one?"), which shares no word with them.
+The sliding window keeps what was said just before the live turn, whole turns and tool calls with their results, since
+questions in a conversation lean on the exchange before them ("and the second one?"), which shares no word with them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from services.compressor.prompt_text import Part
 
+_TURNS = frozenset({"user", "assistant"})
 _SHARE = 0.05
 """Of the budget."""
 
@@ -25,6 +27,26 @@ def tool_units(parts: Sequence[Part]) -> Iterator[list[int]]:
         unit = [number] if part.role == "assistant" else []
     if len(unit) > 1:
         yield unit
+
+
+def gaps(parts: Sequence[Part], is_left_out: Sequence[bool]) -> list[list[int]]:
+    """Runs of turns that are wholly left out, by their numbers. The first of each holds a marker for all of it, and the
+    others need not be sent. Where without the last two turns of one role would follow each other, it is a run alone."""
+    found: list[list[int]] = []
+    run: list[int] = []
+    for number, part in enumerate(parts):
+        if is_left_out[number] and part.role in _TURNS and not part.calls:
+            run.append(number)
+        elif run:
+            found += _split(run, parts)
+            run = []
+    return found + (_split(run, parts) if run else [])
+
+
+def _split(run: list[int], parts: Sequence[Part]) -> list[list[int]]:
+    after = run[-1] + 1
+    is_apart = after == len(parts) or parts[after].role == parts[run[0]].role
+    return [run[:-1], run[-1:]] if is_apart and len(run) > 1 else [run]
 
 
 def recent_turns(parts: Sequence[Part], sizes: Sequence[int], budget_tokens: int) -> set[int]:

@@ -1,6 +1,6 @@
 """Orders, pipelines and counters that the frame's tests share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from meshkit.testing.clock import FakeClock
 from services.compressor.app import lossless_stages
@@ -26,14 +26,12 @@ class CharacterCounter:
 
 
 class Certain:
-    """A forecast that always says the same, and remembers what it was asked."""
+    """A forecast that always says the same."""
 
     def __init__(self, score: float) -> None:
         self.quality = Quality(score=score, low=score, high=score)
-        self.asked: list[tuple[str, tuple[str, ...]]] = []
 
-    def predict(self, query: str, kept: Sequence[str], left_out: Sequence[str]) -> Quality:
-        self.asked.append((query, tuple(left_out)))
+    def predict(self, features: Mapping[str, float]) -> Quality:
         return self.quality
 
 

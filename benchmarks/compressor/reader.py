@@ -1,0 +1,161 @@
+"""What compression does to a real reader's answers, beside the whole prompt, beside peers, and as it was predicted.
+
+Every figure is of held-out questions and greedy answers. Answers are kept in `.cache/benchmarks`, so that a run that is
+cut goes on where it was, and a second one takes seconds; another model or another prompt is another answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.compressor.answers import MODEL, Reader
+from benchmarks.compressor.calibration import error_of_chance, expected_error, reliability
+from benchmarks.compressor.peers import PEERS, Tokens, asked
+from benchmarks.compressor.trials import (
+    SHARES,
+    Question,
+    Trial,
+    document_questions,
+    hop_questions,
+    made_up_document_questions,
+    trials,
+)
+from benchmarks.report import Claim, Options, at_most, bootstrap, skipped
+
+DOCUMENTS, HOPS, AGAINST_PEERS = "reader_documents", "reader_hops", "reader_against_peers"
+CALIBRATION, FLOOR = "quality_ece", "quality_floor_0.9"
+CLAIMS = [DOCUMENTS, HOPS, AGAINST_PEERS, CALIBRATION, FLOOR]
+FILE = Path(".cache/benchmarks/answers.jsonl")
+QUESTIONS, PEER_QUESTIONS = 300, 100
+LARGE_SHARE, PEER_SHARE = 0.6, 0.4
+LEAST_REDUCTION = 0.40
+LOWEST_MEAN, LOWEST_LIMIT = -1.0, -3.0
+LARGEST_ERROR = 0.05
+LEAST_CHANCE, MOST_LOSS = 0.9, 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who reads."""
+    parser.add_argument(
+        "--reader",
+        metavar="SOURCE",
+        default=MODEL,
+        help="model whose answers count: a hub id, a directory, a .gguf file; default %(default)s",
+    )
+
+
+def measure(options: Options) -> Iterable[Claim]:
+    wanted = [claim for claim in CLAIMS if options.wants(claim)]
+    if not wanted:
+        return
+    if not options.data and not options.is_smoke:
+        yield from (skipped(name, "", "", "no data") for name in wanted)
+        return
+    with tempfile.TemporaryDirectory() as scratch, _reader(options, Path(scratch)) as reader:
+        if set(wanted) - {HOPS}:
+            questions = _documents(options)
+            found = list(trials(questions, reader, limit=QUESTIONS))
+            if DOCUMENTS in wanted:
+                yield paired(DOCUMENTS, found, reader)
+            if AGAINST_PEERS in wanted:
+                yield against_peers(found[: PEER_QUESTIONS * len(SHARES)], list(_documents(options)), reader)
+            if CALIBRATION in wanted:
+                yield calibrated(found)
+            if FLOOR in wanted:
+                yield at_floor(found)
+        if HOPS in wanted and options.data:
+            yield paired(HOPS, list(trials(hop_questions(options.data), reader, limit=QUESTIONS)), reader)
+
+
+def _reader(options: Options, scratch: Path) -> Reader:
+    if options.is_smoke:
+        # Takes seconds to import, and only the smallest size needs it.
+        from tests.support.tiny_model import make_tiny_model
+
+        return Reader(scratch / "answers.jsonl", model=str(make_tiny_model(scratch / "tiny")))
+    return Reader(FILE, model=options.extra.reader)
+
+
+def _documents(options: Options) -> Iterator[Question]:
+    if options.is_smoke or not options.data:
+        return made_up_document_questions()
+    return document_questions(options.data, is_held_out=True, limit=QUESTIONS)
+
+
+def paired(name: str, found: Sequence[Trial], reader: Reader) -> Claim:
+    """Right answers with compression less right answers without, in points, over the same questions."""
+    own = [trial for trial in found if trial.share == LARGE_SHARE]
+    value, low, high = _difference(own)
+    reduction = statistics.mean(trial.reduction for trial in own)
+    sizes = []
+    for share in SHARES:
+        at = [trial for trial in found if trial.share == share]
+        less, (mean, lowest, highest) = statistics.mean(trial.reduction for trial in at), _difference(at)
+        lost = sum(trial.was_right and not trial.is_right for trial in at)
+        sizes.append(f"{less:.0%} fewer: {mean:+.1f} [{lowest:+.1f}, {highest:+.1f}], {lost} right ones lost")
+    right = statistics.mean(trial.was_right for trial in own)
+    return Claim(
+        name=name,
+        value=value,
+        unit="points",
+        bar=f">= {LOWEST_MEAN:g}, low >= {LOWEST_LIMIT:g}, {LEAST_REDUCTION:.0%} fewer",
+        holds=value >= LOWEST_MEAN and low >= LOWEST_LIMIT and reduction >= LEAST_REDUCTION,
+        low=low,
+        high=high,
+        detail=f"{len(own)} questions, {right:.1%} right without; {'; '.join(sizes)}; {reader.name}",
+    )
+
+
+def _difference(found: Sequence[Trial]) -> tuple[float, float, float]:
+    points = [100.0 * (trial.is_right - trial.was_right) for trial in found]
+    return (statistics.mean(points), *bootstrap(points))
+
+
+def against_peers(found: Sequence[Trial], questions: Sequence[Question], reader: Reader) -> Claim:
+    """Right answers of ours less those of the best peer, at the same tokens for each question."""
+    own = [trial for trial in found if trial.share == PEER_SHARE]
+    tokens = Tokens(count=reader.count_one, decode=reader.decode)
+    right: dict[str, list[bool]] = {name: [] for name in PEERS}
+    for trial in own:
+        prompt = asked(trial.prompt)
+        budget = reader.count_one(trial.sent) - reader.count_one(prompt.around(""))
+        texts = [prompt.around(peer(prompt, budget, tokens, reader.information)) for peer in PEERS.values()]
+        for name, answer in zip(PEERS, reader.answers(texts), strict=True):
+            right[name].append(questions[trial.question].is_right(answer))
+    best = max(PEERS, key=lambda name: sum(right[name]))
+    points = [100.0 * (trial.is_right - other) for trial, other in zip(own, right[best], strict=True)]
+    low, high = bootstrap(points)
+    rates = ", ".join(f"{name} {statistics.mean(own):.1%}" for name, own in right.items())
+    ours, whole = (statistics.mean(getattr(trial, one) for trial in own) for one in ("is_right", "was_right"))
+    return Claim(
+        name=AGAINST_PEERS,
+        value=statistics.mean(points),
+        unit="points over the best",
+        bar="> 0",
+        holds=statistics.mean(points) > 0,
+        low=low,
+        high=high,
+        detail=f"{len(own)} questions; right: ours {ours:.1%}, whole prompts {whole:.1%}, {rates}; {reader.name}",
+    )
+
+
+def calibrated(found: Sequence[Trial]) -> Claim:
+    """Over all sizes."""
+    pairs = [(trial.score, trial.is_unchanged) for trial in found]
+    curve = ", ".join(f"{one.predicted:.2f} -> {one.observed:.2f} ({one.count})" for one in reliability(pairs))
+    detail = f"{len(pairs)} outcomes; chance alone {error_of_chance(pairs):.3f}; predicted -> observed: {curve}"
+    return at_most(CALIBRATION, expected_error(pairs), "", LARGEST_ERROR, detail)
+
+
+def at_floor(found: Sequence[Trial]) -> Claim:
+    """The share of changed outcomes among those that a floor lets pass."""
+    passed = [100.0 * (not trial.is_unchanged) for trial in found if trial.score >= LEAST_CHANCE]
+    if not passed:
+        return skipped(FLOOR, "%", f"<= {MOST_LOSS:.0%}", f"none of {len(found)} outcomes was predicted so sure")
+    low, high = bootstrap(passed)
+    detail = f"{len(passed)} of {len(found)} outcomes are predicted at or over {LEAST_CHANCE:g}"
+    return at_most(FLOOR, statistics.mean(passed), "% changed", 100 * MOST_LOSS, detail, low=low, high=high)

@@ -44,9 +44,18 @@ class FileTokenizer:
         return sum(len(self._tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
 
 
+def tokenizer_file() -> Path | None:
+    """Of the demo model, Gemma 3, once it has been converted; other models may lie beside it."""
+    for config in sorted(Path(".cache/models/converted").glob("*/config.json")):
+        tokenizer = config.with_name("tokenizer.json")
+        if json.loads(config.read_text()).get("model_type", "").startswith("gemma3") and tokenizer.exists():
+            return tokenizer
+    return None
+
+
 def measure(options: Options) -> Iterable[Claim]:
-    found = sorted(Path(".cache/models/converted").glob("*/tokenizer.json"))
-    counter = FileTokenizer(found[0]) if found else None
+    found = tokenizer_file()
+    counter = FileTokenizer(found) if found else None
     unit = "share of tokens of the demo model" if counter else "share of tokens, estimated"
     payloads, logs = [dict(read(options.data)) if options.data else {} for read in (read_payloads, read_logs)]
     tools = list(read_tools(options.data)) if options.data else []

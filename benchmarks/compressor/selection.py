@@ -11,7 +11,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -104,14 +103,9 @@ def sent(selector: Selector, case: Case, share: float, count: Callable[[str], in
     return "\n".join(one.text for one in with_markers(case.parts, runs, None) if one.text)
 
 
-def tokenizer_file() -> Path | None:
-    """Of the demo model, once it has been converted."""
-    return next(iter(sorted(Path(".cache/models/converted").glob("*/tokenizer.json"))), None)
-
-
 def token_counter() -> Callable[[str], int]:
     """Tokens of one text, by the reader's tokenizer where there is one."""
-    found = tokenizer_file()
+    found = formats.tokenizer_file()
     if found is None:
         return lambda text: estimated_tokens([text])
     tokenizer = Tokenizer.from_file(str(found))
@@ -124,7 +118,7 @@ def tools(sets: Sequence[tuple[str, list[dict], set[str]]]) -> Claim:
     if not sets:
         return Claim(name=TOOLS, value=None, unit="", bar=bar, holds=None, detail="skipped: no data")
     reductions, found = [], []
-    found_file = tokenizer_file()
+    found_file = formats.tokenizer_file()
     counter = formats.FileTokenizer(found_file) if found_file else None
     pipeline = Pipeline(
         lossless_stages(),

@@ -25,7 +25,7 @@ from services.compressor.pipeline import Pipeline
 from services.compressor.prompt_text import Part
 from services.compressor.selection.port import Selected, Selector, Task
 
-SHARES = (0.6, 0.4, 0.2)
+SHARES = (0.8, 0.6, 0.4, 0.2)
 """Of the tokens: what the compressor is asked to send."""
 
 

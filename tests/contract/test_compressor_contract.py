@@ -244,6 +244,23 @@ async def test_what_selection_left_out_is_expanded_for_its_own_tenant_only():
         assert (await refusal_of(stub.Expand(pb.ExpandRequest())))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_run_of_turns_goes_out_as_one_marker_that_fetches_all_of_them():
+    asked = "Who built the lighthouse of Karsk?"
+    turns = [
+        (("user", "assistant")[i % 2], f"The weather in valley {i} was dull for weeks, they said.") for i in range(8)
+    ]
+    turns = [("user", "Hello, what about lighthouses?"), ("assistant", FACT), *turns, ("user", asked)]
+    messages = [common_pb2.Message(role=role, content=content) for role, content in turns]
+    prompt = common_pb2.Prompt(messages=common_pb2.ChatMessages(messages=messages))
+    async with compressor_stub(selector=SentenceOverlap()) as stub:
+        reply = await stub.Compress(a_conversation(prompt=prompt, with_handles=True))
+        assert contents(reply)[1:2] == [FACT]
+        assert contents(reply)[-1] == asked
+        assert len(contents(reply)) == 5 and all(contents(reply))
+        expanded = await stub.Expand(pb.ExpandRequest(handle=contents(reply)[2].split('"')[1]))
+        assert expanded.text.splitlines()[:2] == [f"{role}: {text}" for role, text in turns[2:4]]
+
+
 async def test_without_handles_asked_for_none_are_given():
     async with compressor_stub(selector=SentenceOverlap()) as stub:
         reply = await stub.Compress(a_conversation())

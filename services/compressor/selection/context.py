@@ -1,4 +1,4 @@
-"""What a piece's surroundings add to its own score: a sentence's block, a turn's neighbours."""
+"""What a piece's surroundings add to its own score: a sentence's block, a turn's neighbours and topic."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Callable, Sequence
 
 from services.compressor.selection.candidates import Candidate
 from services.compressor.selection.segments import Kind
+from services.compressor.selection.topics import by_topic, spread
 
 _FULL_LENGTH = 15
 """Tokens; what is shorter says less than its words promise."""
 _NEAR = 1.0
-_WIDE = 15.0
-"""Turns over which neighbours matter: for a question about a fact, and about a whole topic."""
-_WIDE_WEIGHT = 8.0
-"""Means over many turns differ less than single turns do."""
+"""Turns over which a turn's neighbours count."""
+_BROAD_WEIGHT = 8.0
+"""Of the topic, where the question is about one; scores of topics differ less than those of single turns do."""
+_TRANSCRIPT_WEIGHT = 4.0
+"""Of the topic, for the lines of a transcript: what people say aloud leans on what was said before."""
+_MESSAGE_WEIGHT = 1.0
+_LONGEST_LABEL = 40
+_LINES_PER_SPEAKER = 4
 
 
 def in_context(
@@ -24,7 +29,7 @@ def in_context(
     *,
     is_broad: bool,
 ) -> dict[int, float]:
-    """Sentences with their block; turns, whose blocks are turns too, with their neighbours."""
+    """Sentences with their block; turns, whose blocks are turns too, with their neighbours and what they talk about."""
     groups = [([] if (heading := all_candidates[n].heading) is None else [heading]) + [n] for n in numbers]
     own = dict(zip(numbers, score(groups), strict=True))
     blocks: dict[int, list[int]] = defaultdict(list)
@@ -35,31 +40,32 @@ def in_context(
     by_block = dict(zip(blocks, of_block, strict=True))
     turns = [n for n in numbers if _is_turn(all_candidates[n], blocks[all_candidates[n].block])]
     own |= {n: own[n] * min(1.0, all_candidates[n].token_count / _FULL_LENGTH) for n in turns}
-    near = dict(zip(turns, _spread([own[n] for n in turns], _NEAR), strict=True))
-    wide = dict(zip(turns, _spread([own[n] for n in turns], _WIDE), strict=True))
-    weight = _WIDE_WEIGHT if is_broad else 0.0
-    return {
-        n: 2 * near[n] + weight * wide[n] if n in near else own[n] + by_block[all_candidates[n].block] for n in numbers
-    }
+    sizes = [max(1, all_candidates[n].token_count) for n in turns]
+    near = dict(zip(turns, spread([own[n] for n in turns], [1.0] * len(turns), _NEAR), strict=True))
+    weights = [_BROAD_WEIGHT] * len(turns) if is_broad else _topic_weights(all_candidates, turns)
+    wide = dict.fromkeys(turns, 0.0)
+    if any(weights):
+        wide = dict(zip(turns, by_topic(turns, sizes, score), strict=True))
+    topic = {n: weight * wide[n] for n, weight in zip(turns, weights, strict=True)}
+    return {n: 2 * near[n] + topic[n] if n in near else own[n] + by_block[all_candidates[n].block] for n in numbers}
+
+
+def _topic_weights(all_candidates: Sequence[Candidate], turns: Sequence[int]) -> list[float]:
+    """Of a message, of a line that somebody says, and of an item or a row, which stands for itself."""
+    of_part: dict[int, list[str]] = defaultdict(list)
+    for n in turns:
+        of_part[all_candidates[n].part].append(all_candidates[n].text)
+    by_part = {part: _topic_weight(lines) for part, lines in of_part.items()}
+    return [by_part[all_candidates[n].part] for n in turns]
+
+
+def _topic_weight(lines: Sequence[str]) -> float:
+    if len(lines) == 1:
+        return _MESSAGE_WEIGHT
+    labels = [label for line in lines for label, colon, _ in [line[:_LONGEST_LABEL].partition(":")] if colon]
+    most = len(lines) / _LINES_PER_SPEAKER
+    return _TRANSCRIPT_WEIGHT if len(lines) - len(labels) <= most and len(set(labels)) <= most else 0.0
 
 
 def _is_turn(candidate: Candidate, block: Sequence[int]) -> bool:
     return candidate.kind is Kind.LINE or (len(block) == 1 and candidate.kind is Kind.SENTENCE)
-
-
-def _spread(values: Sequence[float], reach: float) -> list[float]:
-    """Each value with its neighbours', which count less by 1/e for each `reach` places."""
-    fade = 2.718281828 ** (-1.0 / reach)
-
-    def passed(given: Sequence[float]) -> tuple[list[float], list[float]]:
-        sums: list[float] = []
-        weights: list[float] = []
-        total = weight = 0.0
-        for value in given:
-            sums.append(total := total * fade + value)
-            weights.append(weight := weight * fade + 1.0)
-        return sums, weights
-
-    left, left_weights = passed(values)
-    right, right_weights = (list(reversed(one)) for one in passed(list(reversed(values))))
-    return [(left[i] + right[i] - value) / (left_weights[i] + right_weights[i] - 1.0) for i, value in enumerate(values)]

@@ -7,7 +7,7 @@ work still may be. The caller's own prompt is always good enough.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.compressor.benefit import Benefit, Spent, benefit
 from services.compressor.meter import Meter
@@ -52,7 +52,7 @@ class Chooser:
             model_micro_usd=sum(step.cost_micro_usd for step in steps),
         )
         for version in _shortest_first(order, steps):
-            quality = self._quality(order, version)
+            quality = self._quality(version)
             if order.min_quality is not None and quality.score < order.min_quality:
                 reason = reason or _too_risky(quality, order.min_quality)
                 continue
@@ -62,12 +62,17 @@ class Chooser:
             reason = reason or found.in_words
         return Chosen(version=as_asked(order), quality=UNCHANGED, reason=reason, net_benefit_micro_usd=None)
 
-    def _quality(self, order: Order, version: Version) -> Quality:
+    def is_enough(self, order: Order, before: Version, features: Mapping[str, float]) -> bool:
+        """Whether this version may go out with one more choice of these features."""
+        after = replace(before, choices=(*before.choices, features))
+        return order.min_quality is None or self._quality(after).score >= order.min_quality
+
+    def _quality(self, version: Version) -> Quality:
         quality = UNCHANGED
         for name in sorted(version.rewritten_by):
             quality = quality.and_then(self._priors.get(name, UNCHANGED))
-        if version.is_thinned:
-            quality = quality.and_then(self._forecast.predict(version.features))
+        for choice in version.choices:
+            quality = quality.and_then(self._forecast.predict(choice))
         if version.is_summed_up:
             quality = quality.and_then(UNMEASURED)
         return quality

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from meshkit.clock import Clock
+from services.compressor.choice import Chooser
 from services.compressor.meter import Meter
 from services.compressor.offload import Offload
 from services.compressor.omission import Thinned
@@ -14,7 +16,7 @@ from services.compressor.selection.port import Selector
 from services.compressor.stages.stage import Loss
 from services.compressor.summary import summing
 from services.compressor.summary.summing import Summaries
-from services.compressor.thinning import thin
+from services.compressor.thinning import query_of, thin
 from services.compressor.token_counter import estimated_tokens
 from services.compressor.version import Step, Version, kept_if_shorter
 
@@ -22,11 +24,20 @@ from services.compressor.version import Step, Version, kept_if_shorter
 class Omitting:
     """Selects in a thread. Without `summaries` nothing is summed up."""
 
-    def __init__(self, selector: Selector, summaries: Summaries | None, *, offload: Offload, clock: Clock) -> None:
+    def __init__(
+        self, selector: Selector, summaries: Summaries | None, *, chooser: Chooser, offload: Offload, clock: Clock
+    ) -> None:
         self._selector = selector
+        self._chooser = chooser
         self._summaries = summaries
         self._offload = offload
         self._clock = clock
+
+    async def weighed(self, order: Order) -> Mapping[str, float]:
+        """What the selector notes of all that earlier turns left out, for the question of this one."""
+        kept = [*order.sent_before, *(part.text for part in order.parts)]
+        left_out = [run for one in order.settled for run in one.left_out]
+        return await self._offload.aside(lambda: self._selector.weigh(kept, left_out, query_of(order)))
 
     async def steps(self, order: Order, before: Version, meter: Meter) -> list[Step]:
         """From this version on."""
@@ -35,10 +46,12 @@ class Omitting:
         texts = before.texts[len(order.settled) :]
         budget_tokens = await _budget(order, before, meter)
         for_summaries = int(summing.SHARE * budget_tokens) if summaries else 0
-        thinning = await self._offload.aside(lambda: thin(self._selector, order, texts, budget_tokens - for_summaries))
+        is_enough = partial(self._chooser.is_enough, order, before) if order.min_quality is not None else None
+        thinning = await self._offload.aside(
+            lambda: thin(self._selector, order, texts, budget_tokens - for_summaries, is_enough)
+        )
         results = thinning.texts
-        features = {} if before.is_thinned else thinning.features
-        after = replace(_thinned(order, before, results), features=features)
+        after = replace(_thinned(order, before, results), choices=(*before.choices, thinning.features))
         took_s = self._clock.now() - started_at
         count = sum(len(one.left_out) for one in results)
         selected = await kept_if_shorter(self._selector.name, Loss.SELECTIVE, before, after, took_s, count, meter)
@@ -58,7 +71,9 @@ class Omitting:
         """Longer than the selection, and kept while it is shorter than what selection began with."""
         started_at = self._clock.now()
         found = await summaries.of(order, results, budget_tokens)
-        after = replace(_thinned(order, selected.before, found.parts), is_summed_up=True)
+        after = replace(
+            _thinned(order, selected.before, found.parts), choices=selected.after.choices, is_summed_up=True
+        )
         is_kept = found.count > 0 and await meter.count(after.texts) < await meter.count(selected.before.texts)
         return Step(
             stage=summing.STAGE,

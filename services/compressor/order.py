@@ -46,6 +46,8 @@ class Order:
     """What is left out may be summed up; with `is_selective` only."""
     keeps_answers: bool = False
     """The assistant's own turns stay: in a conversation the reader's prefix cache holds them as they were said."""
+    earlier_choices: Mapping[str, float] = field(default_factory=dict)
+    """What the selector notes of all that earlier turns left out, now that another question is asked."""
     earlier_query: str = ""
     """The live instruction where `parts` hold none."""
     handle_of: Callable[[str], str] | None = None

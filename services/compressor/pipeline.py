@@ -26,7 +26,7 @@ from services.compressor.summary.summing import Summaries
 from services.compressor.token_counter import CountUnavailable, TokenCounter
 from services.compressor.version import Step, Version, as_asked, as_settled, kept_if_shorter
 
-VERSION = "selective-5"
+VERSION = "selective-6"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
 
 __all__ = ["VERSION", "Order", "Outcome", "Pipeline", "StageReport", "Strategy"]
@@ -57,10 +57,12 @@ class Pipeline:
         self.stages = tuple(stages)
         self.selector = selector
         self.summaries = summaries if selector else None
-        self._omitting = Omitting(selector, summaries, offload=offload, clock=clock) if selector else None
         self._offload = offload
         self._clock = clock
         self._chooser = chooser or Chooser({stage.name: stage.quality for stage in stages})
+        self._omitting = (
+            Omitting(selector, summaries, chooser=self._chooser, offload=offload, clock=clock) if selector else None
+        )
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -88,6 +90,8 @@ class Pipeline:
         return await self._run(order, Meter(None))
 
     async def _run(self, order: Order, meter: Meter) -> Outcome:
+        if self._omitting and any(one.left_out for one in order.settled):
+            order = replace(order, earlier_choices=await self._omitting.weighed(order))
         steps = [_earlier_turns(order)] if order.original[: len(order.settled)] != order.sent_before else []
         steps += await self._lossless(order, meter)
         if order.is_selective and self._omitting and not await _is_target_met(order, _last(steps, order), meter):

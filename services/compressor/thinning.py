@@ -29,8 +29,15 @@ class Thinning:
     """What the selector noted of its choice."""
 
 
-def thin(selector: Selector, order: Order, texts: Sequence[str], budget_tokens: int) -> Thinning:
-    """The open texts with pieces left out, near the budget of estimated tokens where what is protected allows."""
+def thin(
+    selector: Selector,
+    order: Order,
+    texts: Sequence[str],
+    budget_tokens: int,
+    is_enough: Callable[[Mapping[str, float]], bool] | None = None,
+) -> Thinning:
+    """The open texts with pieces left out, near the budget of estimated tokens where what is protected allows; with
+    fewer where a choice is not good enough."""
     parts = tuple(replace(part, text=text) for part, text in zip(order.parts, texts, strict=True))
     found = live(parts, keeps_answers=order.keeps_answers)
     frozen = frozen_chars(texts, order.frozen_bytes)
@@ -45,6 +52,7 @@ def thin(selector: Selector, order: Order, texts: Sequence[str], budget_tokens: 
         budget_tokens=budget_tokens,
         count=_count,
         can_expand=order.handle_of is not None,
+        is_enough=is_enough,
     )
     selected = selector.select(task)
     runs = [

@@ -22,8 +22,8 @@ class Version:
     """The lossless stages that changed something."""
     is_summed_up: bool = False
     """Whether summaries stand for some of what is left out."""
-    features: Mapping[str, float] = field(default_factory=dict)
-    """What the selector noted, where its one choice left out all that is left out."""
+    choices: tuple[Mapping[str, float], ...] = ()
+    """What the selector noted of each choice that left something out; empty notes where nothing is known of one."""
 
     @property
     def is_thinned(self) -> bool:
@@ -45,6 +45,7 @@ def as_settled(order: Order) -> Version:
         handles=_handles(order, left_out),
         rewritten_by=frozenset().union(*(one.rewritten_by for one in order.settled)),
         is_summed_up=any(one.is_summed_up for one in order.settled),
+        choices=(order.earlier_choices,) if any(left_out) else (),
     )
 
 

@@ -1,13 +1,21 @@
 """A simple selector: sentences by the words that they share with the question, the best first until the budget."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 from services.compressor.selection.port import Piece, Selected, Task
 
 SENTENCE = re.compile(r".+?(?:[.!?](?:\s+|$)|\n+|$)", re.DOTALL)
 
 
-class SentenceOverlap:
+class NotesNothing:
+    """Knows nothing of a choice, its own or an earlier one."""
+
+    def weigh(self, kept: Sequence[str], left_out: Sequence[str], query: str) -> Mapping[str, float]:
+        return {}
+
+
+class SentenceOverlap(NotesNothing):
     """Enough for the frame's tests; whatever is protected stays."""
 
     name = "sentence_overlap"
@@ -37,7 +45,7 @@ class SentenceOverlap:
         return Selected(parts=tuple(tuple(one) for one in pieces))
 
 
-class KeepsNothing:
+class KeepsNothing(NotesNothing):
     """Says that nothing at all is worth sending."""
 
     name = "keeps_nothing"
@@ -47,7 +55,7 @@ class KeepsNothing:
         return Selected(parts=tuple((Piece(text=part.text, is_kept=False),) for part in task.parts))
 
 
-class Rewrites:
+class Rewrites(NotesNothing):
     """Breaks its contract: what it gives is not the text."""
 
     name = "rewrites"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,9 @@ class Task:
     """Tokens of one text, cheap and approximate."""
     can_expand: bool = False
     """Whether the reader can fetch what is left out."""
+    is_enough: Callable[[Mapping[str, float]], bool] | None = None
+    """Whether a choice of these features may go out. A selector whose choice may not makes gentler ones, over the
+    budget, before it gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +58,8 @@ class Selector(Protocol):
 
     def select(self, task: Task) -> Selected:
         """The pieces of every part, each kept or not."""
+        ...
+
+    def weigh(self, kept: Sequence[str], left_out: Sequence[str], query: str) -> Mapping[str, float]:
+        """The features of a choice that was made before, for a question that is asked now; empty: not known."""
         ...

@@ -7,19 +7,23 @@ names from documents to find other pieces, never to decide what is asked. Where 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from meshkit.embedding.minilm import EmbeddingModel
 from meshkit.embedding.words import WordVectors
+from services.compressor.prompt_text import Part
 from services.compressor.selection.candidates import Candidate, candidates
 from services.compressor.selection.choosing import choose
 from services.compressor.selection.outline import HANDLE_TOKENS, SHARE, has_sections, outline
 from services.compressor.selection.port import Piece, Selected, Task
 from services.compressor.selection.redundancy import repeated
-from services.compressor.selection.relevance import Relevance, relevance
+from services.compressor.selection.relevance import relevance
 from services.compressor.selection.tool_schemas import unneeded
 from services.compressor.selection.window import recent_turns
+from services.compressor.shield import Shield
+from services.compressor.spans import Spans
+from services.compressor.token_counter import estimated_tokens
 
 
 class Selection:
@@ -39,17 +43,50 @@ class Selection:
         found = candidates(task)
         again = repeated(found)
         kept = set(range(len(found))) - again.keys()
-        scores: Mapping[int, float] = {}
-        judged: Relevance | None = None
         budget_tokens = _in_pieces(task, found)
-        if task.query.strip() and _tokens(found, kept) > budget_tokens:
-            found = _without_unneeded_tools(task, _with_recent_turns(task, found, budget_tokens), budget_tokens)
-            judged = relevance(found, task.query, self._words, self._model)
-            scores = {number: score for number, score in judged.scores.items() if number not in again}
-            kept = _chosen(task, found, scores, budget_tokens)
-        if not any(found[number].is_open or found[number].schema for number in kept):
-            kept = set(range(len(found)))
-        return Selected(parts=_pieces(task, found, kept), features=_features(found, kept, again, scores, judged))
+        if not task.query.strip() or _tokens(found, kept) <= budget_tokens:
+            return _selected(task, found, kept, _Notes(again=again))
+        judged: _Notes | None = None
+        for wanted_tokens in _gentler(budget_tokens, _tokens(found, kept)):
+            pinned = _without_unneeded_tools(task, _with_recent_turns(task, found, wanted_tokens), wanted_tokens)
+            judged = judged or self._judged(pinned, again, task.query)
+            kept = _chosen(task, pinned, judged.scores, wanted_tokens)
+            if task.is_enough is None or task.is_enough(judged.features(pinned, kept)):
+                break
+        return _selected(task, pinned, kept, judged or _Notes(again=again))
+
+    def weigh(self, kept: Sequence[str], left_out: Sequence[str], query: str) -> Mapping[str, float]:
+        texts = [*kept, *left_out]
+        open_to_all = Shield(hard=Spans(), marked=Spans(), fenced=Spans(), protect=())
+        found = candidates(
+            Task(
+                parts=tuple(Part(role="tool", text=text) for text in texts),
+                shields=(open_to_all,) * len(texts),
+                query=query,
+                budget_tokens=1,
+                count=lambda text: estimated_tokens([text]),
+            )
+        )
+        stays = {number for number, one in enumerate(found) if one.part < len(kept)}
+        return self._judged(found, {}, query).features(found, stays)
+
+    def _judged(self, found: Sequence[Candidate], again: Mapping[int, int], query: str) -> _Notes:
+        judged = relevance(found, query, self._words, self._model)
+        scores = {number: score for number, score in judged.scores.items() if number not in again}
+        return _Notes(again=again, scores=scores, agreement=judged.agreement, has_vectors=judged.has_vectors)
+
+
+def _gentler(budget_tokens: int, all_tokens: int) -> Iterator[int]:
+    """The budget, then budgets that leave out half and a quarter as much."""
+    yield budget_tokens
+    yield from (all_tokens - int(share * (all_tokens - budget_tokens)) for share in (0.5, 0.25))
+
+
+def _selected(task: Task, found: Sequence[Candidate], kept: set[int], notes: _Notes) -> Selected:
+    """Everything, where nothing that could be left out is kept."""
+    if not any(found[number].is_open or found[number].schema for number in kept):
+        kept = set(range(len(found)))
+    return Selected(parts=_pieces(task, found, kept), features=notes.features(found, kept))
 
 
 def _chosen(task: Task, found: Sequence[Candidate], scores: Mapping[int, float], budget_tokens: int) -> set[int]:
@@ -100,25 +137,29 @@ def _pieces(task: Task, found: Sequence[Candidate], kept: set[int]) -> tuple[tup
     return tuple(map(tuple, of_part))
 
 
-def _features(
-    found: Sequence[Candidate],
-    kept: set[int],
-    again: Mapping[int, int],
-    scores: Mapping[int, float],
-    judged: Relevance | None,
-) -> dict[str, float]:
-    """What may tell how much a reader misses."""
-    total = _tokens(found, set(range(len(found)))) or 1
-    left = [scores[number] for number in scores if number not in kept]
-    chosen = [scores[number] for number in scores if number in kept]
-    best, cut = max(scores.values(), default=0.0), max(left, default=0.0)
-    return {
-        "kept_share": _tokens(found, kept) / total,
-        "repeated_share": _tokens(found, set(again)) / total,
-        "mass_kept": sum(chosen) / (sum(chosen) + sum(left)) if chosen and sum(chosen) else 1.0,
-        "best_score": best,
-        "margin_at_cut": (best - cut) / best if best else 1.0,
-        "agreement": judged.agreement if judged else 1.0,
-        "has_vectors": float(judged is None or judged.has_vectors),
-        "log_candidates": math.log1p(len(scores)),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Notes:
+    """What the candidates were found to be worth."""
+
+    again: Mapping[int, int]
+    scores: Mapping[int, float] = field(default_factory=dict)
+    agreement: float = 1.0
+    has_vectors: bool = True
+
+    def features(self, found: Sequence[Candidate], kept: set[int]) -> dict[str, float]:
+        """What may tell how much a reader misses of what is not kept."""
+        total = _tokens(found, set(range(len(found)))) or 1
+        left = [score for number, score in self.scores.items() if number not in kept]
+        chosen = [score for number, score in self.scores.items() if number in kept]
+        mass_kept, mass_left = (sum(max(0.0, score) for score in scores) for scores in (chosen, left))
+        best, cut = max(self.scores.values(), default=0.0), max(left, default=0.0)
+        return {
+            "kept_share": _tokens(found, kept) / total,
+            "repeated_share": _tokens(found, set(self.again)) / total,
+            "mass_kept": mass_kept / (mass_kept + mass_left) if mass_kept + mass_left else 1.0,
+            "best_score": best,
+            "margin_at_cut": (best - cut) / best if best else 1.0,
+            "agreement": self.agreement,
+            "has_vectors": float(self.has_vectors),
+            "log_candidates": math.log1p(len(self.scores)),
+        }

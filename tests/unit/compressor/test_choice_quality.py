@@ -1,6 +1,6 @@
 """What the forecast is told: the selector's notes where its one choice left out all that is left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from meshkit.testing.clock import FakeClock
 from services.compressor.app import lossless_stages
@@ -14,9 +14,10 @@ from services.compressor.selection.port import Selected, Task
 from services.compressor.sessions import Key, Sessions
 from services.compressor.stages.stage import Quality
 from tests.support.selectors import SentenceOverlap
-from tests.unit.compressor.ordering import DOCUMENT, FILLER, QUESTION, CharacterCounter, order
+from tests.unit.compressor.ordering import DOCUMENT, FACT, FILLER, QUESTION, CharacterCounter, order
 
 NOTES = {"kept_share": 0.3}
+WEIGHED = {"kept_share": 0.6}
 FIRST = (("tool", DOCUMENT), ("user", QUESTION))
 SECOND = (*FIRST, ("assistant", "Ivan."), ("tool", FILLER * 9), ("user", "Was the weather mild?"))
 
@@ -26,6 +27,12 @@ class Noting(SentenceOverlap):
 
     def select(self, task: Task) -> Selected:
         return Selected(parts=super().select(task).parts, features=NOTES)
+
+    def weigh(self, kept: Sequence[str], left_out: Sequence[str], query: str) -> Mapping[str, float]:
+        assert any(FILLER.strip() in run for run in left_out)
+        assert not any(FACT.strip() in run for run in left_out)
+        assert query == "Was the weather mild?"
+        return WEIGHED
 
 
 class Listening:
@@ -57,12 +64,13 @@ async def test_the_forecast_gets_the_selectors_notes():
     assert outcome.quality == Quality(score=0.9, low=0.8, high=0.95)
 
 
-async def test_what_an_earlier_choice_left_out_is_not_covered_by_the_notes_of_a_later_one():
+async def test_what_earlier_turns_left_out_is_weighed_for_the_question_of_this_turn():
     forecast = Listening()
     store = BoundedStore(max_bytes=1_000_000, ttl_s=60.0, clock=FakeClock())
     conversations = Conversations(pipeline(forecast), Sessions(store))
     key = Key(tenant="a", session_id="s")
     for turn in (FIRST, SECOND):
-        await conversations.compress(order(*turn, target_ratio=0.3), CharacterCounter(), key, remembers=True)
+        outcome = await conversations.compress(order(*turn, target_ratio=0.3), CharacterCounter(), key, remembers=True)
     assert forecast.told[0] == NOTES
-    assert all(told == {} for told in forecast.told[1:])
+    assert forecast.told[1:3] == [WEIGHED, NOTES]
+    assert outcome.quality.score == 0.9 * 0.9

@@ -7,7 +7,7 @@ import pytest
 from services.compressor.omission import MARKER
 from services.compressor.selection.port import Piece, Selected
 from services.compressor.stages.stage import Loss
-from tests.support.selectors import KeepsNothing, Rewrites
+from tests.support.selectors import KeepsNothing, NotesNothing, Rewrites
 from tests.unit.compressor.ordering import DOCUMENT, FACT, FILLER, QUESTION, CharacterCounter, order, pipeline
 
 COUNTER = CharacterCounter()
@@ -76,7 +76,7 @@ async def test_what_is_protected_stays_whatever_the_selector_says(case):
     assert outcome.texts[2] == QUESTION
 
 
-class KeepsOnlyTheEnds:
+class KeepsOnlyTheEnds(NotesNothing):
     """Keeps the last words of each text, whatever is protected."""
 
     name = "last_words"

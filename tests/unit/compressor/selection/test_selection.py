@@ -19,6 +19,8 @@ WEATHER = (
     "Farmers waited for rain while the rivers grew shallow and slow. "
     "Nobody could remember a spring with so many grey mornings in a row. "
 )
+PLACES = ("mill", "pier", "inn", "bank", "gate")
+LONG = " ".join(f"The {place} of Karsk was painted white by {place}man." for place in PLACES)
 LIGHTHOUSE = "The lighthouse of Karsk was built by Ivan Petrov for the fishing fleet. "
 
 
@@ -215,3 +217,31 @@ def test_any_text_comes_back_piece_by_piece_the_same_way_each_time(texts, query,
     assert ["".join(piece.text for piece in part) for part in one.parts] == texts
     pinned = replace(task, shields=tuple(replace(own, hard=Spans([(0, 10**6)])) for own in task.shields))
     assert all(piece.is_kept for part in Selection(None).select(pinned).parts for piece in part)
+
+
+def test_a_choice_that_is_not_good_enough_is_made_again_and_keeps_more(selector):
+    shares = []
+
+    def is_enough(features):
+        shares.append(features["kept_share"])
+        return len(shares) == 2
+
+    task = replace(a_task(("tool", LONG), query="Who painted the pier?", budget=25), is_enough=is_enough)
+    gentle = selector.select(task)
+    strict = selector.select(replace(task, is_enough=None))
+    assert shares[0] == strict.features["kept_share"] < shares[1] == gentle.features["kept_share"] < 1.0
+
+
+def test_a_selector_gives_up_after_its_gentlest_choice(selector):
+    asked = []
+    task = a_task(("tool", LONG), query="Who painted the pier?", budget=25)
+    selector.select(replace(task, is_enough=lambda features: bool(asked.append(features))))
+    assert len(asked) == 3
+
+
+def test_an_earlier_choice_weighs_less_the_more_the_new_question_needs_what_was_left_out(selector):
+    needed = selector.weigh([WEATHER], [LIGHTHOUSE], "Who built the lighthouse?")
+    idle = selector.weigh([LIGHTHOUSE], [WEATHER], "Who built the lighthouse?")
+    assert needed.keys() == idle.keys()
+    assert needed["mass_kept"] < idle["mass_kept"]
+    assert needed["margin_at_cut"] < idle["margin_at_cut"]

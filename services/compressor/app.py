@@ -19,6 +19,7 @@ from services.compressor.bounded import BoundedStore
 from services.compressor.choice import Chooser
 from services.compressor.conversation import Conversations
 from services.compressor.expansions import Expansions
+from services.compressor.hosted_counter import HostedCounters
 from services.compressor.instance_counter import InstanceCounters
 from services.compressor.offload import Offload
 from services.compressor.pipeline import Pipeline
@@ -73,6 +74,7 @@ def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector 
         Conversations(pipeline, Sessions(_store(settings.sessions, chassis.clock))),
         Expansions(_store(settings.expansions, chassis.clock), secrets.token_bytes(32)),
         InstanceCounters(picker, chassis.channels, chassis.calls, timeout_s=settings.counting.timeout_s),
+        HostedCounters(settings.counting.tiktoken_dir),
         settings.limits,
     )
     return CompressorService(servicer, pipeline.version)

@@ -17,6 +17,7 @@ from meshkit.telemetry import names
 from meshkit.telemetry.tracing import set_attributes
 from services.compressor.conversation import Conversations
 from services.compressor.expansions import Expansions
+from services.compressor.hosted_counter import HostedCounters
 from services.compressor.instance_counter import InstanceCounters
 from services.compressor.limits import check, check_session
 from services.compressor.order import Order, Outcome, StageReport
@@ -47,12 +48,14 @@ class CompressorServicer(CompressorServiceServicer):
         conversations: Conversations,
         expansions: Expansions,
         counters: InstanceCounters,
+        hosted: HostedCounters,
         limits: LimitSettings,
     ) -> None:
         self._pipeline = pipeline
         self._conversations = conversations
         self._expansions = expansions
         self._counters = counters
+        self._hosted = hosted
         self._limits = limits
 
     async def Compress(self, request: pb.CompressRequest, context: Any) -> pb.CompressResponse:
@@ -103,7 +106,7 @@ class CompressorServicer(CompressorServiceServicer):
         if reason:
             is_eligible = key is None or self._conversations.untouched(order.parts, key, remembers=remembers)
             return self._untouched(request.prompt, order, reason, is_eligible=is_eligible)
-        counter = self._counters.counter_for(request.prompt, request.model)
+        counter = self._counters.counter_for(request.prompt, request.model) or self._hosted.counter_for(request.model)
         outcome = await self._conversations.compress(order, counter, key, remembers=remembers)
         if remembers:
             self._expansions.keep(tenant, outcome.handles)

@@ -49,6 +49,9 @@ class CountingSettings:
 
     timeout_s: float = 1.0
     """Longest wait for an instance of the model to count; then the count is an estimate."""
+    tiktoken_dir: str = ""
+    """Folder with tiktoken's encoding files, named as in its TIKTOKEN_CACHE_DIR, to count for hosted models; empty, or
+    a file that is missing: estimates. Nothing is downloaded."""
 
     def __post_init__(self) -> None:
         require(self.timeout_s > 0, "counting.timeout_s must be over 0")

@@ -1,7 +1,8 @@
 """A real reader's greedy answers, each kept in a file as soon as it is there, so that a cut run goes on where it was.
 
-The reader is a model in an engine process of our own. A base model has no chat template, so two made-up examples show
-it what an answer looks like; they come before every prompt alike and are no part of what is compressed.
+The reader is a model in an engine process of our own. One with a chat template is asked in it. A base model has none,
+so two made-up examples show it what an answer looks like; they come before every prompt alike and are no part of what
+is compressed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from services.inference.text import load_text_model
 from tests.support.engine_process import CACHE_DIR, EngineUnderTest
 
 MODEL = "packaged:gemma3-270m"
-LONGEST_ANSWER_TOKENS = 20
+LONGEST_ANSWER_TOKENS = 32
 CONTEXT_TOKENS = 8192
+STEP_TOKENS = 2048
 EXAMPLES = """Write a short answer, using only the search results below.
 
 Document [1](Title: Halden Bridge) The Halden Bridge crosses the river Orre. It was opened in 1932 by the mayor, Ada Lund.
@@ -44,9 +46,10 @@ Answer: 1959
 class Reader:
     """A context manager; the engine starts with the first question that no file answers."""
 
-    def __init__(self, file: Path, *, model: str = MODEL, threads: int = 2) -> None:
+    def __init__(self, file: Path, *, model: str = MODEL, dtype: str = "int8", threads: int = 2) -> None:
         found = resolve(model, CACHE_DIR)
-        self.name = f"{Path(model).name}, int8, {found.revision[:12]}"
+        self.name = f"{Path(model).name}, {dtype}, {found.revision[:12]}"
+        self._dtype = dtype
         self._directory = found.directory
         self._text = load_text_model(found.directory)
         self._threads = threads
@@ -107,11 +110,11 @@ class Reader:
         return self._text.decode(ids)
 
     def _question(self, number: int, prompt: str) -> AddSequence:
-        ids = self._text.encode(Prompt(text=_whole(prompt), is_raw=True))
-        stop = (*self._text.eos_token_ids, *self._text.encode(Prompt(text="\n", is_raw=True))[1:])
+        line_end = self._text.encode(Prompt(text="\n", is_raw=True))[-1:]
+        stop = (*self._text.eos_token_ids, *(() if self._is_asked_in_chat else line_end))
         return AddSequence(
             sequence_id=number,
-            prompt_ids=ids,
+            prompt_ids=self._text.encode(self._whole(prompt)),
             sampling=Sampling(temperature=0.0),
             stopping=Stopping(max_tokens=LONGEST_ANSWER_TOKENS, stop_token_ids=stop),
         )
@@ -124,7 +127,9 @@ class Reader:
                 kv_tokens=4 * CONTEXT_TOKENS,
                 context_tokens=CONTEXT_TOKENS,
                 max_sequences=16,
-                quantization="int8",
+                step_tokens=STEP_TOKENS,
+                dtype="float32" if self._dtype == "int8" else self._dtype,
+                quantization="int8" if self._dtype == "int8" else "none",
                 threads=self._threads,
             )
             self._engine.ready()
@@ -134,18 +139,24 @@ class Reader:
         self._next_id += 1
         return self._next_id
 
+    @property
+    def _is_asked_in_chat(self) -> bool:
+        return bool(self._text.template_digest)
+
+    def _whole(self, prompt: str) -> Prompt:
+        if self._is_asked_in_chat:
+            return Prompt(text=prompt)
+        return Prompt(text=f"{EXAMPLES}{prompt}\nAnswer:", is_raw=True)
+
     def _key(self, prompt: str) -> str:
-        return hashlib.sha256(f"{self.name}\0{_whole(prompt)}".encode()).hexdigest()[:32]
+        asked = f"{self.name}\0{self._text.template_digest}\0{LONGEST_ANSWER_TOKENS}\0{self._whole(prompt).text}"
+        return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
     def _keep(self, key: str, answer: str) -> None:
         self._known[key] = answer
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a") as out:
             out.write(json.dumps({"key": key, "answer": answer}) + "\n")
-
-
-def _whole(prompt: str) -> str:
-    return f"{EXAMPLES}{prompt}\nAnswer:"
 
 
 def _first_line(text: str) -> str:

@@ -37,11 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compressor.fit_quality", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of data sets")
     parser.add_argument("--reader", metavar="SOURCE", default=MODEL, help="default %(default)s")
+    parser.add_argument("--reader-dtype", metavar="TYPE", default="int8", help="default %(default)s")
     parser.add_argument("--questions", type=int, default=QUESTIONS, metavar="N", help="default %(default)s")
     target = Path(evidence.__file__).parent / evidence.FILE
     parser.add_argument("--out", type=Path, default=target, metavar="FILE", help="default %(default)s")
     arguments = parser.parse_args()
-    with Reader(FILE, model=arguments.reader) as reader:
+    with Reader(FILE, model=arguments.reader, dtype=arguments.reader_dtype) as reader:
         questions = document_questions(arguments.data, is_held_out=False, limit=arguments.questions)
         found = list(trials(questions, reader, limit=arguments.questions))
         arguments.out.write_text(fitted(found, reader.name).as_json())

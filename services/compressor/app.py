@@ -30,6 +30,7 @@ from services.compressor.selection.selection import Selection
 from services.compressor.servicer import CompressorServicer
 from services.compressor.sessions import Sessions
 from services.compressor.settings import CompressorSettings, KeptSettings, SummarySettings
+from services.compressor.stages.html_compact import HtmlCompact
 from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.record_table import RecordTable
@@ -61,7 +62,15 @@ class CompressorService(Service):
 
 def lossless_stages() -> tuple[Stage, ...]:
     """In the order in which they run: tables and logs last, since they end what other stages read as JSON or lines."""
-    return (JsonMinify(), XmlCompact(), XmlOutline(), Whitespace(), RecordTable(), LogTemplate())
+    return (
+        JsonMinify(),
+        XmlCompact(),
+        HtmlCompact(),
+        XmlOutline(),
+        Whitespace(),
+        RecordTable(),
+        LogTemplate(),
+    )
 
 
 def build(settings: CompressorSettings, chassis: Chassis, *, selector: Selector | None = None) -> Service:

@@ -24,7 +24,7 @@ from services.compressor.settings import CompressorSettings
 from tests.support.selectors import SentenceOverlap
 
 SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
-STAGES = ["json_minify", "xml_compact", "xml_outline", "whitespace", "record_table", "log_template"]
+STAGES = ["json_minify", "xml_compact", "html_compact", "xml_outline", "whitespace", "record_table", "log_template"]
 RECORDS = json.dumps([{"id": i, "name": f"name {i}"} for i in range(20)], indent=2)
 
 

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from services.compressor.shield import shield
 from services.compressor.stages import json_blocks
+from services.compressor.stages.html_compact import HtmlCompact
 from services.compressor.stages.json_blocks import find_json
 from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.record_table import RecordTable, expanded
 from services.compressor.stages.whitespace import Whitespace
 from services.compressor.stages.xml_compact import XmlCompact
 
-STAGES = [JsonMinify(), XmlCompact(), Whitespace(), RecordTable()]
+STAGES = [JsonMinify(), XmlCompact(), HtmlCompact(), Whitespace(), RecordTable()]
 
 
 def rewrite(stage, text: str, protect: tuple[str, ...] = (), frozen: int = 0) -> str:
@@ -273,7 +274,7 @@ def test_a_repeated_shape_ends_in_time(shape):
 @settings(max_examples=150, deadline=None)
 def test_no_text_crashes_a_stage_or_gets_longer(text):
     words = re.sub(r"\s", "", text)
-    for stage in STAGES[:3]:
+    for stage in STAGES[:4]:
         after = rewrite(stage, text)
         assert len(after) <= len(text)
         assert re.sub(r"\s", "", after) == words

@@ -50,7 +50,7 @@ class Reader:
         found = resolve(model, CACHE_DIR)
         self.name = f"{Path(model).name}, {dtype}, {found.revision[:12]}"
         self._dtype = dtype
-        self._directory = found.directory
+        self.directory = found.directory
         self._text = load_text_model(found.directory)
         self._threads = threads
         self._file = file
@@ -123,7 +123,7 @@ class Reader:
         if self._engine is None:
             print(f"reader: starting {self.name}", file=sys.stderr, flush=True)
             self._engine = EngineUnderTest(
-                self._directory,
+                self.directory,
                 kv_tokens=4 * CONTEXT_TOKENS,
                 context_tokens=CONTEXT_TOKENS,
                 max_sequences=16,

@@ -1,8 +1,8 @@
 """Other ways to make a prompt of documents shorter, each given the size of ours: the same tokens of the same reader.
 
 The instruction and the question stay in every one. Selective Context (Li et al. 2023) keeps the units that surprise a
-causal model most; here that model is the reader itself, and a unit is a sentence or a token. LLMLingua-2 needs a model
-of its own that is in no package index, so it has no row.
+causal model most; here that model is the reader itself, and a unit is a sentence or a token. LongLLMLingua has a module
+of its own. LLMLingua-2 needs a model of its own that is in no package index, so it has no row.
 """
 
 from __future__ import annotations

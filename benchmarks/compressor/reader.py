@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.compressor import llmlingua_peer
 from benchmarks.compressor.answers import MODEL, Reader
 from benchmarks.compressor.calibration import error_of_chance, expected_error, reliability
-from benchmarks.compressor.peers import PEERS, Tokens, asked
+from benchmarks.compressor.peers import PEERS, Peer, Tokens, asked
 from benchmarks.compressor.trials import (
     SHARES,
     Question,
@@ -32,6 +33,8 @@ CLAIMS = [DOCUMENTS, HOPS, AGAINST_PEERS, CALIBRATION, FLOOR]
 FILE = Path(".cache/benchmarks/answers.jsonl")
 QUESTIONS, SIZED_QUESTIONS = 400, 100
 """Answered at one size, and at all sizes."""
+PACKAGE_QUESTIONS = 40
+"""Where peers that are packages run too: they take half a minute each."""
 LARGE_SHARE, PEER_SHARE = 0.6, 0.4
 LEAST_REDUCTION = 0.40
 LOWEST_MEAN, LOWEST_LIMIT = -1.0, -3.0
@@ -70,7 +73,7 @@ def measure(options: Options) -> Iterable[Claim]:
                 large = trials(_documents(options), reader, shares=[LARGE_SHARE], limit=QUESTIONS)
                 yield paired(DOCUMENTS, list(large), found, reader)
             if AGAINST_PEERS in wanted:
-                yield against_peers(found, list(_documents(options)), reader)
+                yield _beside_peers(found, list(_documents(options)), reader, with_packages=options.has_peers)
             if CALIBRATION in wanted:
                 yield calibrated(found)
             if FLOOR in wanted:
@@ -127,21 +130,41 @@ def _difference(found: Sequence[Trial]) -> tuple[float, float, float]:
     return (statistics.mean(points), *bootstrap(points))
 
 
-def against_peers(found: Sequence[Trial], questions: Sequence[Question], reader: Reader) -> Claim:
+def _beside_peers(
+    found: Sequence[Trial], questions: Sequence[Question], reader: Reader, *, with_packages: bool
+) -> Claim:
+    if not with_packages:
+        return against_peers(found, questions, reader, PEERS)
+    try:
+        with llmlingua_peer.LongLLMLingua(reader.directory) as package:
+            peers = {**PEERS, llmlingua_peer.NAME: package}
+            return against_peers(found[: PACKAGE_QUESTIONS * len(SHARES)], questions, reader, peers)
+    except llmlingua_peer.NoPeer as error:
+        return skipped(AGAINST_PEERS, "", "> 0", f"{llmlingua_peer.NAME}: {error}")
+
+
+def against_peers(
+    found: Sequence[Trial], questions: Sequence[Question], reader: Reader, peers: Mapping[str, Peer]
+) -> Claim:
     """Right answers of ours less those of the best peer, at the same tokens for each question."""
     own = [trial for trial in found if trial.share == PEER_SHARE]
     tokens = Tokens(count=reader.count_one, decode=reader.decode)
-    right: dict[str, list[bool]] = {name: [] for name in PEERS}
+    right: dict[str, list[bool]] = {name: [] for name in peers}
+    kept: dict[str, list[bool]] = {name: [] for name in peers}
     for trial in own:
-        prompt = asked(trial.prompt)
+        prompt, question = asked(trial.prompt), questions[trial.question]
         budget = reader.count_one(trial.sent) - reader.count_one(prompt.around(""))
-        texts = [prompt.around(peer(prompt, budget, tokens, reader.information)) for peer in PEERS.values()]
-        for name, answer in zip(PEERS, reader.answers(texts), strict=True):
-            right[name].append(questions[trial.question].is_right(answer))
-    best = max(PEERS, key=lambda name: sum(right[name]))
+        texts = [prompt.around(peer(prompt, budget, tokens, reader.information)) for peer in peers.values()]
+        for name, text, answer in zip(peers, texts, reader.answers(texts), strict=True):
+            right[name].append(question.is_right(answer))
+            kept[name].append(question.is_right(text))
+    best = max(peers, key=lambda name: sum(right[name]))
     points = [100.0 * (trial.is_right - other) for trial, other in zip(own, right[best], strict=True)]
     low, high = bootstrap(points)
-    rates = ", ".join(f"{name} {statistics.mean(own):.1%}" for name, own in right.items())
+    rates = ", ".join(
+        f"{name} {statistics.mean(right[name]):.1%} (answer in {statistics.mean(kept[name]):.0%})" for name in peers
+    )
+    held = statistics.mean(questions[trial.question].is_right(trial.sent) for trial in own)
     ours, whole = (statistics.mean(getattr(trial, one) for trial in own) for one in ("is_right", "was_right"))
     return Claim(
         name=AGAINST_PEERS,
@@ -151,7 +174,8 @@ def against_peers(found: Sequence[Trial], questions: Sequence[Question], reader:
         holds=statistics.mean(points) > 0,
         low=low,
         high=high,
-        detail=f"{len(own)} questions; right: ours {ours:.1%}, whole prompts {whole:.1%}, {rates}; {reader.name}",
+        detail=f"{len(own)} questions; right: ours {ours:.1%} (answer in {held:.0%}), whole prompts {whole:.1%}, "
+        f"{rates}; {reader.name}",
     )
 
 

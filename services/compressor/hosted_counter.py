@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meshkit.telemetry import logs, names
 from services.compressor.token_counter import CountUnavailable
 
 _URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
@@ -28,7 +28,7 @@ _TOKENS_PER_MESSAGE = 4
 _TOKENS_OF_REPLY = 3
 """What the chat format adds around a message, its role included, and before the answer:
 https://github.com/openai/openai-cookbook, how_to_count_tokens_with_tiktoken."""
-_LOG = logging.getLogger(__name__)
+_log = logs.get_logger(__name__)
 
 
 def file_name(encoding: str) -> str:
@@ -40,19 +40,18 @@ class HostedCounters:
     """Gives each request of a hosted model a counter; `folder` empty: none."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = Path(folder) if folder else None
+        self._folder = Path(folder)
+        self._tiktoken: Any = _tiktoken() if folder else None
         self._encodings: dict[str, Any] = {}
         self._lock = asyncio.Lock()
 
     def counter_for(self, model: str) -> HostedCounter | None:
         """None where tiktoken is not there or does not know the model."""
-        if self._folder is None or not model:
+        if self._tiktoken is None or not model:
             return None
         try:
-            import tiktoken
-
-            name = tiktoken.encoding_name_for_model(model)
-        except (ImportError, KeyError):
+            name = self._tiktoken.encoding_name_for_model(model)
+        except KeyError:
             return None
         return HostedCounter(self, name) if name in _FILES else None
 
@@ -66,15 +65,24 @@ class HostedCounters:
         return self._encodings[name]
 
     def _loaded(self, name: str) -> Any:
-        assert self._folder is not None
         path = self._folder / file_name(name)
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _FILES[name][1]:
-            _LOG.warning("hosted models are estimated: %s is not tiktoken's file of %s", path, name)
+            _log.warning(
+                names.LOG_COUNTS_ESTIMATED, reason="not the file that tiktoken expects", file=str(path), encoding=name
+            )
             return None
-        import tiktoken
-
         os.environ["TIKTOKEN_CACHE_DIR"] = str(self._folder)
-        return tiktoken.get_encoding(name)
+        return self._tiktoken.get_encoding(name)
+
+
+def _tiktoken() -> Any:
+    """Imported at start, since that takes long enough to be felt; None where it is not installed."""
+    try:
+        import tiktoken
+    except ImportError:
+        _log.warning(names.LOG_COUNTS_ESTIMATED, reason="the package tiktoken is not installed")
+        return None
+    return tiktoken
 
 
 class HostedCounter:

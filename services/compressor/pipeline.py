@@ -90,9 +90,11 @@ class Pipeline:
         return await self._run(order, Meter(None))
 
     async def _run(self, order: Order, meter: Meter) -> Outcome:
+        started_at = self._clock.now()
         if self._omitting and any(one.left_out for one in order.settled):
             order = replace(order, earlier_choices=await self._omitting.weighed(order))
-        steps = [_earlier_turns(order)] if order.original[: len(order.settled)] != order.sent_before else []
+        took_s = self._clock.now() - started_at
+        steps = [_earlier_turns(order, took_s)] if order.original[: len(order.settled)] != order.sent_before else []
         steps += await self._lossless(order, meter)
         if order.is_selective and self._omitting and not await _is_target_met(order, _last(steps, order), meter):
             steps += await self._omitting.steps(order, _last(steps, order), meter)
@@ -142,13 +144,13 @@ class Pipeline:
         )
 
 
-def _earlier_turns(order: Order) -> Step:
+def _earlier_turns(order: Order, took_s: float) -> Step:
     """The ledger's entry for messages that stay what they became."""
     after = as_settled(order)
     loss = Loss.SELECTIVE if after.is_thinned else Loss.LOSSLESS
     changed = sum(one.sent != one.original for one in order.settled)
     return Step(
-        stage="earlier_turns", loss=loss, before=as_asked(order), after=after, duration_s=0.0, segment_count=changed
+        stage="earlier_turns", loss=loss, before=as_asked(order), after=after, duration_s=took_s, segment_count=changed
     )
 
 

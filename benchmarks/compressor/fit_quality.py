@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compressor.answers import MODEL, Reader
-from benchmarks.compressor.reader import FILE, QUESTIONS
+from benchmarks.compressor.answers import Reader
+from benchmarks.compressor.reader import FILE, QUESTIONS, add_arguments
 from benchmarks.compressor.trials import Trial, document_questions, trials
 from services.compressor.quality import evidence
 from services.compressor.quality.evidence import Evidence, Signal
@@ -36,8 +36,7 @@ def main() -> None:
     """Writes the file that the compressor reads at its start."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compressor.fit_quality", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of data sets")
-    parser.add_argument("--reader", metavar="SOURCE", default=MODEL, help="default %(default)s")
-    parser.add_argument("--reader-dtype", metavar="TYPE", default="int8", help="default %(default)s")
+    add_arguments(parser)
     parser.add_argument("--questions", type=int, default=QUESTIONS, metavar="N", help="default %(default)s")
     target = Path(evidence.__file__).parent / evidence.FILE
     parser.add_argument("--out", type=Path, default=target, metavar="FILE", help="default %(default)s")

@@ -48,6 +48,10 @@ class Shield:
         return covering is not None and covering[0] < edge
 
 
+UNPROTECTED = Shield(hard=Spans(), marked=Spans(), fenced=Spans(), protect=())
+"""Of a text in which nothing is."""
+
+
 def shield(text: str, *, protect: tuple[str, ...], frozen_chars: int) -> Shield:
     """What is protected in this text, of which the first `frozen_chars` characters are frozen."""
     blocks = list(fences(text))

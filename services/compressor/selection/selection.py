@@ -21,8 +21,7 @@ from services.compressor.selection.redundancy import repeated
 from services.compressor.selection.relevance import relevance
 from services.compressor.selection.tool_schemas import unneeded
 from services.compressor.selection.window import recent_turns
-from services.compressor.shield import Shield
-from services.compressor.spans import Spans
+from services.compressor.shield import UNPROTECTED
 from services.compressor.token_counter import estimated_tokens
 
 
@@ -57,11 +56,10 @@ class Selection:
 
     def weigh(self, kept: Sequence[str], left_out: Sequence[str], query: str) -> Mapping[str, float]:
         texts = [*kept, *left_out]
-        open_to_all = Shield(hard=Spans(), marked=Spans(), fenced=Spans(), protect=())
         found = candidates(
             Task(
                 parts=tuple(Part(role="tool", text=text) for text in texts),
-                shields=(open_to_all,) * len(texts),
+                shields=(UNPROTECTED,) * len(texts),
                 query=query,
                 budget_tokens=1,
                 count=lambda text: estimated_tokens([text]),

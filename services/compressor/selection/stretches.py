@@ -12,8 +12,7 @@ from enum import Enum
 from itertools import pairwise
 
 from services.compressor.fences import fences
-from services.compressor.shield import Shield
-from services.compressor.spans import Spans
+from services.compressor.shield import UNPROTECTED
 from services.compressor.stages.json_blocks import find_json
 
 _LEAST_SHARE = 0.5
@@ -24,7 +23,6 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
 _WHOLE = re.compile(r"^(?:Log of \d+ lines by \d+ templates;|XML as outline:)", re.MULTILINE)
 _WHOLE_HEADS = ("Log of ", "XML as outline:")
 _COLUMNS = re.compile(r"\b(?:table|list)\[[^\n]*\n")
-_OPEN = Shield(hard=Spans(), marked=Spans(), fenced=Spans(), protect=())
 
 
 class Shape(Enum):
@@ -58,7 +56,7 @@ def stretches(text: str) -> Iterator[Stretch]:
 def _outside_fences(text: str, start: int, end: int) -> Iterator[Stretch]:
     piece = text[start:end]
     place = 0
-    for found, stop in find_json(piece, _OPEN).valid:
+    for found, stop in find_json(piece, UNPROTECTED).valid:
         if found > place:
             yield from _moved(_lines(piece[place:found]), start + place)
         yield from _moved(_json_units(piece[found:stop]), start + found)

@@ -112,6 +112,17 @@ def bootstrap(values: Sequence[float], rounds: int = 1000, seed: int = 7) -> tup
     return means[int(0.025 * rounds)], means[int(0.975 * rounds)]
 
 
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    if not total:
+        return 0.0, 1.0
+    z2 = 1.96**2
+    share = count / total
+    middle = share + z2 / (2 * total)
+    half = 1.96 * (share * (1 - share) / total + z2 / (4 * total**2)) ** 0.5
+    return max(0.0, (middle - half) / (1 + z2 / total)), min(1.0, (middle + half) / (1 + z2 / total))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The nearest-rank percentile."""
     ordered = sorted(values)

@@ -31,7 +31,7 @@ from benchmarks.cache.semantic_data import (
     shuffled,
 )
 from benchmarks.cache.semantic_stream import FixedThreshold, KnownVectors, Outcome, Stream
-from benchmarks.report import Claim, Options, at_least, at_most, skipped
+from benchmarks.report import Claim, Options, at_least, at_most, skipped, wilson
 from meshkit.embedding.minilm import EmbeddingModel, MiniLm
 from meshkit.testing.loop_hold import longest_hold_s
 from services.cache.semantic.batching import BatchedEmbedder
@@ -201,14 +201,3 @@ def _run(parts: Sequence[Sequence[Query]], accepted: float, seed: int, vectors: 
 
 def _queries(options: Options, queries: list[Query]) -> list[Query]:
     return shuffled(queries, 0)[:SMOKE_QUERIES] if options.is_smoke else queries
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    if not total:
-        return 0.0, 1.0
-    z2 = 1.96**2
-    share = count / total
-    middle = share + z2 / (2 * total)
-    half = 1.96 * (share * (1 - share) / total + z2 / (4 * total**2)) ** 0.5
-    return max(0.0, (middle - half) / (1 + z2 / total)), min(1.0, (middle + half) / (1 + z2 / total))

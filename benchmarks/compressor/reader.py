@@ -31,8 +31,8 @@ DOCUMENTS, HOPS, AGAINST_PEERS = "reader_documents", "reader_hops", "reader_agai
 CALIBRATION, FLOOR = "quality_ece", "quality_floor_0.9"
 CLAIMS = [DOCUMENTS, HOPS, AGAINST_PEERS, CALIBRATION, FLOOR]
 FILE = Path(".cache/benchmarks/answers.jsonl")
-QUESTIONS, SIZED_QUESTIONS = 400, 60
-"""Answered at one size, of which 400 give +-4.4 points, and at all sizes."""
+QUESTIONS, SIZED_QUESTIONS = 700, 110
+"""Answered at one size, of which 700 give +-3.3 points, and at all sizes."""
 PACKAGE_QUESTIONS = 20
 """Where peers that are packages run too: they take half a minute each."""
 LARGE_SHARE, PEER_SHARE = 0.6, 0.4

@@ -1,7 +1,8 @@
-"""Fits the packaged score of quality to a reader's answers: a logistic model of what the selector noted.
+"""Fits the packaged score of quality to a reader's answers: a logistic model of what the selector noted, and of each
+lossless stage the share of verdicts that it leaves as they were.
 
-It reads the even rows of the document questions, so that the benchmark's odd rows tell how good it is. Run it again
-whenever the selector changes, and commit what it writes.
+It reads the even rows of the document questions and the even windows of payloads, so that the benchmark's odd ones tell
+how good it is. Run it again whenever the selector or a format changes, and commit what it writes.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compressor.answers import Reader
-from benchmarks.compressor.reader import FILE, QUESTIONS, add_arguments
+from benchmarks.compressor.format_trials import FormatTrial, format_trials
+from benchmarks.compressor.lookups import real_lookups
+from benchmarks.compressor.reader import FILE, LOOKUPS, QUESTIONS, add_arguments
 from benchmarks.compressor.trials import Trial, document_questions, trials
+from benchmarks.report import wilson
 from services.compressor.quality import evidence
 from services.compressor.quality.evidence import Evidence, Signal
+from services.compressor.stages.stage import Quality
 
 SIGNALS = ("kept_share", "mass_kept", "best_score", "margin_at_cut", "agreement")
 SEEN = ("has_vectors", "log_candidates")
@@ -42,10 +48,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=target, metavar="FILE", help="default %(default)s")
     arguments = parser.parse_args()
     with Reader(FILE, model=arguments.reader, dtype=arguments.reader_dtype) as reader:
+        formats = list(format_trials(real_lookups(arguments.data, is_held_out=False, limit=LOOKUPS), reader))
         questions = document_questions(arguments.data, is_held_out=False, limit=arguments.questions)
         found = list(trials(questions, reader, limit=arguments.questions))
-        arguments.out.write_text(fitted(found, reader.name).as_json())
-    print(f"{arguments.out}: {len(found)} outcomes", file=sys.stderr)
+        selection = fitted(found, reader.name)
+    payloads = f"{len(formats)} of {len({trial.question for trial in formats})} questions about payloads"
+    result = replace(selection, provenance=f"{selection.provenance}; {payloads}", lossless=fitted_formats(formats))
+    arguments.out.write_text(result.as_json())
+    print(f"{arguments.out}: {len(found)} outcomes of selection, {len(formats)} of formats", file=sys.stderr)
 
 
 def fitted(found: Sequence[Trial], reader: str) -> Evidence:
@@ -66,6 +76,25 @@ def fitted(found: Sequence[Trial], reader: str) -> Evidence:
             tuple(round(float(one), 5) for one in row) for row in _covariance(found, rows, unchanged, question_count)
         ),
     )
+
+
+def fitted_formats(found: Sequence[FormatTrial]) -> dict[str, Quality]:
+    """Of each stage: the unchanged verdicts after it, as a share of those before it."""
+    before = {(trial.question, trial.rewritten_by): trial.is_unchanged for trial in found}
+    pairs: dict[str, list[tuple[bool, bool]]] = {}
+    for trial in found:
+        *earlier, stage = trial.rewritten_by
+        was_unchanged = before.get((trial.question, tuple(earlier)), True)
+        pairs.setdefault(stage, []).append((was_unchanged, trial.is_unchanged))
+    return {stage: _left_unchanged(own) for stage, own in sorted(pairs.items())}
+
+
+def _left_unchanged(pairs: Sequence[tuple[bool, bool]]) -> Quality:
+    """The interval is that of a share among those that were unchanged before."""
+    was, still = (sum(column) for column in zip(*pairs, strict=True))
+    still = min(was, still)
+    low, high = wilson(still, was)
+    return Quality(score=round((still + 0.5) / (was + 1), 4), low=round(low, 4), high=round(high, 4))
 
 
 def logistic(rows: Floats, outcomes: Floats) -> Floats:

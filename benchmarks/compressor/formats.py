@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -23,7 +23,9 @@ from services.compressor.app import lossless_stages
 from services.compressor.offload import Offload
 from services.compressor.pipeline import Order, Outcome, Pipeline
 from services.compressor.prompt_text import Part
+from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.restoring import restored
+from services.compressor.stages.stage import Stage
 
 PAYLOADS, TOOLS, LOGS = "lossless_payloads", "lossless_tools", "lossless_logs"
 VALUES, SPEED, GROWTH = "values_equal", "speed_4000_tokens", "time_grows_with_length"
@@ -32,6 +34,7 @@ EVERY_NTH_TOOL_SET = 10
 REPETITIONS = 40
 PROMPT_CHARS = 16_000
 LARGE_CHARS, SMOKE_CHARS = 10_000_000, 100_000
+AS_ROWS = tuple(stage for stage in lossless_stages() if not isinstance(stage, LogTemplate))
 
 
 class FileTokenizer:
@@ -64,7 +67,7 @@ def measure(options: Options) -> Iterable[Claim]:
     if options.wants(TOOLS):
         yield reductions(TOOLS, tools, counter, unit, bar=0.3)
     if options.wants(LOGS):
-        yield each_reduction(LOGS, logs, counter, unit, bar=0.6)
+        yield logs_reduced(logs, counter, unit, bar=0.6)
     if options.wants(VALUES):
         yield values_equal(payloads, tools, logs)
     if options.wants(SPEED):
@@ -83,22 +86,22 @@ def reductions(name: str, texts: list[str], counter: FileTokenizer | None, unit:
     return Claim(name=name, value=middle, unit=unit, bar=f">= {bar:g}", holds=holds, low=low, high=high, detail=detail)
 
 
-def each_reduction(name: str, texts: dict[str, str], counter: FileTokenizer | None, unit: str, *, bar: float) -> Claim:
-    """All texts together; it holds where each of them is at the bar."""
+def logs_reduced(texts: dict[str, str], counter: FileTokenizer | None, unit: str, *, bar: float) -> Claim:
+    """All logs together, in the shortest format; it holds where each of them is at the bar."""
     if not texts:
-        return skipped(name, unit, f">= {bar:g} each", "no data")
+        return skipped(LOGS, unit, f">= {bar:g} each", "no data")
     outcomes = {file: compress(text, counter) for file, text in texts.items()}
     before = sum(outcome.original_tokens for outcome in outcomes.values())
     after = sum(outcome.compressed_tokens for outcome in outcomes.values())
-    detail = ", ".join(f"{file} {outcome.token_reduction:.3f}" for file, outcome in outcomes.items())
-    holds = all(outcome.token_reduction >= bar for outcome in outcomes.values())
+    each = ", ".join(f"{file} {outcome.token_reduction:.3f}" for file, outcome in outcomes.items())
+    spoken = ", ".join(f"{file} {compress(text, counter, AS_ROWS).token_reduction:.3f}" for file, text in texts.items())
     return Claim(
-        name=name,
+        name=LOGS,
         value=1 - after / before,
         unit=unit,
         bar=f">= {bar:g} each",
-        holds=holds,
-        detail=f"together; {detail}",
+        holds=all(outcome.token_reduction >= bar for outcome in outcomes.values()),
+        detail=f"together; {each}; as rows, which is the default: {spoken}",
     )
 
 
@@ -109,8 +112,9 @@ def values_equal(payloads: dict[str, str], tools: list[str], logs: dict[str, str
     if not pairs:
         return skipped(VALUES, "share of texts", ">= 1", "no data")
     equal = [is_equal(form, text, restored(compress(text, None).texts[0])) for form, text in pairs]
+    equal += [is_equal("log", text, restored(compress(text, None, AS_ROWS).texts[0])) for text in logs.values()]
     share = statistics.mean(equal)
-    detail = f"{len(payloads)} payloads, {len(tools)} tool sets, {len(logs)} logs"
+    detail = f"{len(payloads)} payloads, {len(tools)} tool sets, {len(logs)} logs in both formats"
     return Claim(name=VALUES, value=share, unit="share of texts", bar=">= 1", holds=share == 1, detail=detail)
 
 
@@ -183,8 +187,10 @@ def made_up_log(chars: int) -> str:
     return "".join(row.format(i // 60 % 60, i % 60, i % 7, i, i % 13) for i in range(max(1, chars // 60)))
 
 
-def compress(text: str, counter: FileTokenizer | None) -> Outcome:
-    pipeline = Pipeline(lossless_stages(), offload=Offload(least_chars=10**9, concurrency=1), clock=SystemClock())
+def compress(text: str, counter: FileTokenizer | None, stages: Sequence[Stage] | None = None) -> Outcome:
+    pipeline = Pipeline(
+        stages or lossless_stages(), offload=Offload(least_chars=10**9, concurrency=1), clock=SystemClock()
+    )
     return asyncio.run(pipeline.compress(Order(parts=(Part(role="tool", text=text),)), counter))
 
 

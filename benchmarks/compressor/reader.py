@@ -15,6 +15,8 @@ from pathlib import Path
 from benchmarks.compressor import llmlingua_peer
 from benchmarks.compressor.answers import MODEL, Reader
 from benchmarks.compressor.calibration import error_of_chance, expected_error, reliability
+from benchmarks.compressor.format_trials import FormatTrial, format_trials
+from benchmarks.compressor.lookups import Lookup, made_up_lookups, real_lookups
 from benchmarks.compressor.peers import PEERS, Peer, Tokens, asked
 from benchmarks.compressor.trials import (
     SHARES,
@@ -28,12 +30,14 @@ from benchmarks.compressor.trials import (
 from benchmarks.report import Claim, Options, at_most, bootstrap, skipped
 
 DOCUMENTS, HOPS, AGAINST_PEERS = "reader_documents", "reader_hops", "reader_against_peers"
-CALIBRATION, FLOOR = "quality_ece", "quality_floor_0.9"
-CLAIMS = [DOCUMENTS, HOPS, AGAINST_PEERS, CALIBRATION, FLOOR]
+CALIBRATION, FLOOR, FORMATS = "quality_ece", "quality_floor_0.9", "quality_ece_formats"
+CLAIMS = [DOCUMENTS, HOPS, AGAINST_PEERS, CALIBRATION, FLOOR, FORMATS]
 FILE = Path(".cache/benchmarks/answers.jsonl")
-QUESTIONS, SIZED_QUESTIONS = 700, 110
+QUESTIONS, SIZED_QUESTIONS = 700, 250
 """Answered at one size, of which 700 give +-3.3 points, and at all sizes."""
-PACKAGE_QUESTIONS = 20
+LOOKUPS = 80
+"""Of JSON, XML and logs each."""
+PACKAGE_QUESTIONS = 50
 """Where peers that are packages run too: they take half a minute each."""
 LARGE_SHARE, PEER_SHARE = 0.6, 0.4
 LEAST_REDUCTION = 0.40
@@ -67,7 +71,9 @@ def measure(options: Options) -> Iterable[Claim]:
         yield from (skipped(name, "", "", "no data") for name in wanted)
         return
     with tempfile.TemporaryDirectory() as scratch, _reader(options, Path(scratch)) as reader:
-        if set(wanted) - {HOPS}:
+        if FORMATS in wanted:
+            yield formats_calibrated(list(format_trials(_lookups(options), reader)))
+        if set(wanted) - {HOPS, FORMATS}:
             found = list(trials(_documents(options), reader, limit=SIZED_QUESTIONS))
             if DOCUMENTS in wanted:
                 large = trials(_documents(options), reader, shares=[LARGE_SHARE], limit=QUESTIONS)
@@ -98,6 +104,12 @@ def _documents(options: Options) -> Iterator[Question]:
     if options.is_smoke or not options.data:
         return made_up_document_questions()
     return document_questions(options.data, is_held_out=True, limit=QUESTIONS)
+
+
+def _lookups(options: Options) -> Iterator[Lookup]:
+    if options.is_smoke or not options.data:
+        return made_up_lookups()
+    return real_lookups(options.data, is_held_out=True, limit=LOOKUPS)
 
 
 def paired(name: str, own: Sequence[Trial], found: Sequence[Trial], reader: Reader) -> Claim:
@@ -185,6 +197,24 @@ def calibrated(found: Sequence[Trial]) -> Claim:
     curve = ", ".join(f"{one.predicted:.2f} -> {one.observed:.2f} ({one.count})" for one in reliability(pairs))
     detail = f"{len(pairs)} outcomes; chance alone {error_of_chance(pairs):.3f}; predicted -> observed: {curve}"
     return at_most(CALIBRATION, expected_error(pairs), "", LARGEST_ERROR, detail)
+
+
+def formats_calibrated(found: Sequence[FormatTrial]) -> Claim:
+    """Of lossless stages alone, over questions for one value of a payload."""
+    told = []
+    for stages in sorted({trial.rewritten_by for trial in found}):
+        own = [trial for trial in found if trial.rewritten_by == stages]
+        less, predicted, unchanged, was, now = (
+            statistics.mean(getattr(trial, name) for trial in own)
+            for name in ("reduction", "score", "is_unchanged", "was_right", "is_right")
+        )
+        told.append(
+            f"{' + '.join(stages)} ({len(own)}): {less:.0%} fewer, right {was:.0%} -> {now:.0%}, "
+            f"predicted {predicted:.2f}, came out {unchanged:.2f}"
+        )
+    pairs = [(trial.score, trial.is_unchanged) for trial in found]
+    detail = f"{len(pairs)} outcomes; chance alone {error_of_chance(pairs):.3f}; {'; '.join(told)}"
+    return at_most(FORMATS, expected_error(pairs), "", LARGEST_ERROR, detail)
 
 
 def at_floor(found: Sequence[Trial]) -> Claim:

@@ -32,6 +32,7 @@ from services.compressor.sessions import Sessions
 from services.compressor.settings import CompressorSettings, KeptSettings, SummarySettings
 from services.compressor.stages.html_compact import HtmlCompact
 from services.compressor.stages.json_minify import JsonMinify
+from services.compressor.stages.log_rows import LogRows
 from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.record_table import RecordTable
 from services.compressor.stages.stage import Stage
@@ -61,7 +62,8 @@ class CompressorService(Service):
 
 
 def lossless_stages() -> tuple[Stage, ...]:
-    """In the order in which they run: tables and logs last, since they end what other stages read as JSON or lines."""
+    """In the order in which they run: tables and logs last, since they end what other stages read as JSON or lines; of
+    the two for logs the shorter first, which a floor of quality may undo."""
     return (
         JsonMinify(),
         XmlCompact(),
@@ -70,6 +72,7 @@ def lossless_stages() -> tuple[Stage, ...]:
         Whitespace(),
         RecordTable(),
         LogTemplate(),
+        LogRows(),
     )
 
 
@@ -107,7 +110,11 @@ def _pipeline(
         clock=chassis.clock,
         selector=selector,
         summaries=summaries,
-        chooser=chooser(stages, micro_usd_per_s=settings.benefit.micro_usd_per_s),
+        chooser=chooser(
+            stages,
+            least_format_quality=settings.formats.min_quality,
+            micro_usd_per_s=settings.benefit.micro_usd_per_s,
+        ),
     )
 
 
@@ -116,11 +123,13 @@ def packaged_selector() -> Selector:
     return Selection(MiniLmWords(), MiniLm())
 
 
-def chooser(stages: Sequence[Stage], *, micro_usd_per_s: float = 0.0) -> Chooser:
-    """Weighs versions by what is believed of the stages, and by what was measured of selection."""
+def chooser(stages: Sequence[Stage], *, least_format_quality: float = 0.0, micro_usd_per_s: float = 0.0) -> Chooser:
+    """Weighs versions by what was measured of the stages and of selection; a stage without evidence by its prior."""
+    evidence = packaged_evidence()
     return Chooser(
-        {stage.name: stage.quality for stage in stages},
-        forecast=Calibrated(packaged_evidence()),
+        {stage.name: stage.quality for stage in stages} | dict(evidence.lossless),
+        forecast=Calibrated(evidence),
+        least_format_quality=least_format_quality,
         micro_usd_per_s=micro_usd_per_s,
     )
 

@@ -25,27 +25,32 @@ class Chosen:
     version: Version
     quality: Quality
     reason: str = ""
-    """Why the shortest version does not; empty where it does."""
+    """Why a shorter version does not; empty where none is shorter."""
     net_benefit_micro_usd: float | None = None
 
 
 class Chooser:
-    """Weighs versions. `priors`: what is believed of each lossless stage."""
+    """Weighs versions.
+
+    `priors`: what is believed of each lossless stage. `least_format_quality`: of a stage that is used without a floor.
+    """
 
     def __init__(
         self,
         priors: Mapping[str, Quality],
         *,
         forecast: Forecast | None = None,
+        least_format_quality: float = 0.0,
         micro_usd_per_s: float = 0.0,
     ) -> None:
         self._priors = priors
         self._forecast = forecast or Unmeasured()
+        self._least_format_quality = least_format_quality
         self._micro_usd_per_s = micro_usd_per_s
 
     async def choose(self, order: Order, steps: Sequence[Step], meter: Meter) -> Chosen:
         """The version to send. Raises CountUnavailable where the meter does."""
-        reason = ""
+        reason = next((step.refusal for step in steps if step.refusal), "")
         spent = Spent(
             time_s=sum(step.duration_s for step in steps),
             micro_usd_per_s=self._micro_usd_per_s,
@@ -53,8 +58,8 @@ class Chooser:
         )
         for version in _shortest_first(order, steps):
             quality = self._quality(version)
-            if order.min_quality is not None and quality.score < order.min_quality:
-                reason = reason or _too_risky(quality, order.min_quality)
+            if refusal := _refusal(quality, order.min_quality):
+                reason = reason or refusal
                 continue
             found = await benefit(order, version.texts, meter, spent)
             if not found.is_negative:
@@ -62,10 +67,18 @@ class Chooser:
             reason = reason or found.in_words
         return Chosen(version=as_asked(order), quality=UNCHANGED, reason=reason, net_benefit_micro_usd=None)
 
+    def refusal(self, order: Order, version: Version) -> str:
+        """Why this version's predicted quality is too low to go out; empty where it is not."""
+        return "" if order.min_quality is None else _refusal(self._quality(version), order.min_quality)
+
+    def is_used(self, order: Order, stage: str) -> bool:
+        """Whether this lossless stage may run: without a floor only where its quality suffices for all callers."""
+        is_good = self._priors.get(stage, UNCHANGED).score >= self._least_format_quality
+        return is_good or order.min_quality is not None
+
     def is_enough(self, order: Order, before: Version, features: Mapping[str, float]) -> bool:
         """Whether this version may go out with one more choice of these features."""
-        after = replace(before, choices=(*before.choices, features))
-        return order.min_quality is None or self._quality(after).score >= order.min_quality
+        return not self.refusal(order, replace(before, choices=(*before.choices, features)))
 
     def _quality(self, version: Version) -> Quality:
         quality = UNCHANGED
@@ -98,5 +111,7 @@ def _shortest_first(order: Order, steps: Sequence[Step]) -> Iterator[Version]:
         seen.append(version)
 
 
-def _too_risky(quality: Quality, floor: float) -> str:
+def _refusal(quality: Quality, floor: float | None) -> str:
+    if floor is None or quality.score >= floor:
+        return ""
     return f"predicted quality {quality.score:.3f} is below the floor {floor:.3f}"

@@ -26,7 +26,7 @@ from services.compressor.summary.summing import Summaries
 from services.compressor.token_counter import CountUnavailable, TokenCounter
 from services.compressor.version import Step, Version, as_asked, as_settled, kept_if_shorter
 
-VERSION = "selective-6"
+VERSION = "selective-7"
 """Rises whenever the same prompt would be compressed otherwise; part of the response cache's key."""
 
 __all__ = ["VERSION", "Order", "Outcome", "Pipeline", "StageReport", "Strategy"]
@@ -106,8 +106,10 @@ class Pipeline:
     async def _lossless(self, order: Order, meter: Meter) -> list[Step]:
         steps: list[Step] = []
         for stage in self.stages:
-            before = _last(steps, order)
-            steps.append(await self._step(stage, order, before, meter))
+            if not self._chooser.is_used(order, stage.name):
+                continue
+            step = await self._step(stage, order, _last(steps, order), meter)
+            steps.append(step.refused(self._chooser.refusal(order, step.after)))
             if steps[-1].after.texts != order.original and await _is_target_met(order, steps[-1].after, meter):
                 break
         return steps

@@ -1,5 +1,6 @@
 """How the compressor is configured: what a request may hold, when work leaves the event loop, how tokens count,
-how long what was left out and what a conversation became are kept, what time is worth, and who may sum texts up."""
+how long what was left out and what a conversation became are kept, which formats are used unasked, what time is worth,
+and who may sum texts up."""
 
 from __future__ import annotations
 
@@ -82,6 +83,18 @@ class BenefitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormatSettings:
+    """Which lossless formats are used unasked."""
+
+    min_quality: float = 0.6
+    """Formats with a lower score are used only for callers whose own `min_quality` allows them. See docs/compression.md
+    for the scores; 0: all are used."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.min_quality <= 1, "formats.min_quality must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SummarySettings:
     """Whether what is left out may be summed up, by what, for whom and at which cost."""
 
@@ -119,5 +132,6 @@ class CompressorSettings(ServiceSettings):
     """What was left out of prompts whose callers asked for handles."""
     sessions: KeptSettings = field(default_factory=KeptSettings)
     """What the messages of each conversation became."""
+    formats: FormatSettings = field(default_factory=FormatSettings)
     benefit: BenefitSettings = field(default_factory=BenefitSettings)
     summary: SummarySettings = field(default_factory=SummarySettings)

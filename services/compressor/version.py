@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.compressor.meter import Meter, Texts
 from services.compressor.order import Order, StageReport
@@ -67,6 +67,8 @@ class Step:
     segment_count: int
     cost_micro_usd: float = 0.0
     """Of the models that it asked."""
+    refusal: str = ""
+    """Why its shorter version is not kept."""
 
     async def report(self, meter: Meter) -> StageReport:
         """Its entry in the ledger."""
@@ -78,6 +80,12 @@ class Step:
             duration_s=self.duration_s,
             segment_count=self.segment_count,
         )
+
+    def refused(self, refusal: str) -> Step:
+        """The same step with its work undone, where it did something and there is a reason to undo it."""
+        if not refusal or not self.segment_count:
+            return self
+        return replace(self, after=self.before, segment_count=0, refusal=refusal)
 
 
 async def kept_if_shorter(

@@ -27,7 +27,16 @@ from tests.support.selectors import SentenceOverlap
 from tests.support.tiktoken_files import ENCODING, MODEL, lay_out
 
 SETTINGS = CompressorSettings(server=ServerSettings(port=0), registry=RegistrySettings(kind="none"))
-STAGES = ["json_minify", "xml_compact", "html_compact", "xml_outline", "whitespace", "record_table", "log_template"]
+STAGES = [
+    "json_minify",
+    "xml_compact",
+    "html_compact",
+    "xml_outline",
+    "whitespace",
+    "record_table",
+    "log_template",
+    "log_rows",
+]
 RECORDS = json.dumps([{"id": i, "name": f"name {i}"} for i in range(20)], indent=2)
 
 
@@ -73,6 +82,15 @@ def a_request(text=RECORDS, **changes) -> pb.CompressRequest:
     return pb.CompressRequest(prompt=common_pb2.Prompt(text=text), **changes)
 
 
+@pytest.mark.parametrize(("floor", "stage"), [({}, "log_rows"), ({"min_quality": 0.0}, "log_template")])
+async def test_a_format_that_readers_answer_worse_from_is_for_callers_whose_floor_allows_it(floor, stage):
+    log = "".join(f"2024-05-01 10:00:{i:02d} INFO request {100 + i} took {i} ms\n" for i in range(40))
+    async with compressor_stub() as stub:
+        reply = await stub.Compress(a_request(log, **floor))
+    assert [report.stage for report in reply.stages if report.segment_count] == [stage]
+    assert reply.quality_interval.low <= reply.quality_score <= reply.quality_interval.high < 1
+
+
 async def test_compress_counts_in_the_vocabulary_of_the_models_instance():
     registry = FakeRegistry()
     async with counting_instance(WordCounter) as address, compressor_stub(registry) as stub:
@@ -85,7 +103,7 @@ async def test_compress_counts_in_the_vocabulary_of_the_models_instance():
         assert reply.token_reduction == pytest.approx(1 - reply.compressed_tokens / reply.original_tokens)
         assert reply.cache_eligible
         assert reply.version
-        assert [report.stage for report in reply.stages] == STAGES
+        assert [report.stage for report in reply.stages] == [name for name in STAGES if name != "log_template"]
         assert {report.loss_class for report in reply.stages} == {pb.LOSS_CLASS_LOSSLESS}
 
 

@@ -1,11 +1,15 @@
-"""The form of what was measured on a reader's answers: a logistic model with how sure its coefficients are."""
+"""The form of what was measured on a reader's answers: what each lossless stage changed, and a logistic model of what
+selection did, both with how sure they are."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
+
+from services.compressor.stages.stage import Quality
 
 FILE = "fitted.json"
 """Beside this module; `python -m benchmarks.compressor.fit_quality` writes it."""
@@ -38,6 +42,8 @@ class Evidence:
     """The intercept, then one a signal; none is negative, so more of a signal never lowers the score."""
     covariance: tuple[tuple[float, ...], ...]
     """Of the weights, by bootstrap over questions."""
+    lossless: Mapping[str, Quality] = field(default_factory=dict)
+    """Of each lossless stage that was measured, by its name."""
 
     def as_json(self) -> str:
         """What `from_json` reads."""
@@ -53,7 +59,14 @@ def from_json(text: str) -> Evidence:
     if not len(signals) + 1 == len(weights) == len(covariance) or any(len(one) != len(weights) for one in covariance):
         raise ValueError("one weight and one row of the covariance for the intercept and for each signal")
     seen = tuple(Signal(**one) for one in row["seen"])
-    return Evidence(provenance=row["provenance"], signals=signals, seen=seen, weights=weights, covariance=covariance)
+    return Evidence(
+        provenance=row["provenance"],
+        signals=signals,
+        seen=seen,
+        weights=weights,
+        covariance=covariance,
+        lossless={name: Quality(**one) for name, one in row["lossless"].items()},
+    )
 
 
 def packaged_evidence() -> Evidence:

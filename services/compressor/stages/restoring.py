@@ -6,9 +6,9 @@ their result is anybody else's.
 
 from __future__ import annotations
 
-from services.compressor.stages import log_template, record_reader, xml_outline
+from services.compressor.stages import log_format, record_reader, xml_outline
 
 
 def restored(text: str) -> str:
     """In the reverse order of the stages. Never fails: what can't be read stays."""
-    return xml_outline.expanded(record_reader.expanded(log_template.expanded(text)))
+    return xml_outline.expanded(record_reader.expanded(log_format.expanded(text)))

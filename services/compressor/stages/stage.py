@@ -50,7 +50,7 @@ class Stage(Protocol):
     description: str
     loss: Loss
     quality: Quality
-    """A prior until it is calibrated on outcomes; see docs/compression.md."""
+    """What is believed while no evidence names this stage; see quality/evidence.py."""
     roles: frozenset[str]
     """Roles of the messages whose text it may rewrite."""
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.compressor.fit_quality import SEEN, SIGNALS, fitted, logistic
+from benchmarks.compressor.fit_quality import SEEN, SIGNALS, fitted, fitted_formats, logistic
+from benchmarks.compressor.format_trials import FormatTrial
 from services.compressor.quality.calibrated import Calibrated
 
 
@@ -33,3 +34,36 @@ def test_a_signal_that_came_with_more_changes_has_no_weight_and_one_that_helped_
     features = dict.fromkeys((*SIGNALS, *SEEN), 0.5)
     low, high = (Calibrated(evidence).predict({**features, "kept_share": one}).score for one in (0.1, 0.9))
     assert low < 0.5 < high
+
+
+def format_outcomes(stage: str, count: int, unchanged: int, *, earlier: tuple[str, ...] = ()):
+    return [
+        FormatTrial(
+            question=number,
+            form="json",
+            rewritten_by=(*earlier, stage),
+            reduction=0.5,
+            score=0.5,
+            was_right=True,
+            is_right=number < unchanged,
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_format_counts_for_what_it_changed_after_those_before_it():
+    found = fitted_formats(
+        [
+            *format_outcomes("json_minify", 100, 80),
+            *format_outcomes("record_table", 100, 60, earlier=("json_minify",)),
+        ]
+    )
+    assert found["json_minify"].score == pytest.approx(0.8, abs=0.01)
+    assert found["record_table"].score == pytest.approx(0.6 / 0.8, abs=0.01)
+    for one in found.values():
+        assert 0.6 < one.low < one.score < one.high < 0.9
+
+
+def test_a_format_that_changed_nothing_is_no_certainty():
+    found = fitted_formats(format_outcomes("json_minify", 20, 20))["json_minify"]
+    assert 0.8 < found.low < found.score < 1 == found.high

@@ -27,7 +27,7 @@ LOG_QUESTIONS = {
     "Apache_2k.log": (re.compile(r"\[\w+ \w+ \d+ (\d\d:\d\d:\d\d) .* child (\d+) "), "child"),
     "HDFS_2k.log": (re.compile(r"\d+ (\d+) .*? blk_(-?\d+)"), "block (blk_…)"),
 }
-"""Of each log: a line's time and the number that is asked for, and what that number is."""
+"""Of each log that is asked about: a line's time and the number that is asked for, and what that number is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def lookups(payloads: Mapping[str, str], logs: Mapping[str, str], *, is_held_out
     windows = {
         "json": chain.from_iterable(_record_windows(json.loads(text)) for text in texts["json"]),
         "xml": chain.from_iterable(_element_windows(ET.fromstring(text)) for text in texts["xml"]),
-        "log": chain.from_iterable(_line_windows(name, text) for name, text in logs.items()),
+        "log": chain.from_iterable(_line_windows(name, text) for name, text in logs.items() if name in LOG_QUESTIONS),
     }
     for own in windows.values():
         draw = random.Random(SEED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import count, product, zip_longest
 from string import ascii_uppercase
 
 from services.compressor.shield import Shield
@@ -46,7 +46,7 @@ class Layout:
         """`clock`: that of the row before and this one's."""
         if not self.is_spoken:
             return "|".join([label, _changed_end(*clock), *cells]).rstrip("|")
-        told = [f"{lead}{cell}" if cell else "" for lead, cell in zip(leads, cells, strict=True)]
+        told = [f"{lead}{cell}" if cell else "" for lead, cell in zip_longest(leads, cells, fillvalue="")]
         return "|".join([clock[1], label, *told]).rstrip("|")
 
     def read(self, row: str, clock: str) -> tuple[str, str, list[str]]:

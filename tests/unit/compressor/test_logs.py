@@ -125,6 +125,7 @@ def test_a_value_that_a_line_repeats_is_written_once(stage):
     [
         "At 10:00:00 we met.\nThen we left.\n" * 3,
         "\n".join(f"10:00:0{i} a <1> {i}" for i in range(9)),
+        "\n".join(f"10:00:0{i} a number <5={i * 7 + 100} of some" for i in range(9)),
         f"```\n{LOG}\n```",
         shortened(LogTemplate(), LOG) + "\n" + LOG,
         shortened(LogRows(), LOG) + "\n" + LOG,

@@ -37,7 +37,7 @@ QUESTIONS, SIZED_QUESTIONS = 700, 250
 """Answered at one size, of which 700 give +-3.3 points, and at all sizes."""
 LOOKUPS = 80
 """Of JSON, XML and logs each."""
-PACKAGE_QUESTIONS = 50
+PACKAGE_QUESTIONS = 20
 """Where peers that are packages run too: they take half a minute each."""
 LARGE_SHARE, PEER_SHARE = 0.6, 0.4
 LEAST_REDUCTION = 0.40

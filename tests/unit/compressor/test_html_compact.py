@@ -1,7 +1,6 @@
 """HTML with short white space: a parser of HTML sees the same before and after, and what is no HTML is left alone."""
 
 import re
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +12,7 @@ from services.compressor.stages.html_blocks import find_html
 from services.compressor.stages.html_compact import HtmlCompact
 from services.compressor.stages.whitespace import Whitespace
 from services.compressor.stages.xml_compact import XmlCompact
+from tests.support.growth import assert_time_grows_with_length
 
 
 def compact(text: str, protect: tuple[str, ...] = (), frozen: int = 0) -> str:
@@ -432,14 +432,7 @@ SHAPES = [
 @pytest.mark.parametrize("start", ["", "<div>\n", "<!doctype html>\n<style>", "<div>\n<!--"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_with_length(start, shape):
-    def cpu_s(size: int) -> float:
-        text = start + shape * (size // len(shape))
-        started_at = time.thread_time()
-        assert len(compact(text)) <= len(text)
-        return time.thread_time() - started_at
-
-    # Eight times the text; three times that for noise, where quadratic time would be 64 times.
-    assert cpu_s(200_000) < 24 * max(cpu_s(25_000), 0.005)
+    assert_time_grows_with_length(compact, lambda size: start + shape * (size // len(shape)), 200_000)
 
 
 def test_the_stages_around_it_agree():

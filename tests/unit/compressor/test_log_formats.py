@@ -11,6 +11,7 @@ from services.compressor.stages.log_format import expanded
 from services.compressor.stages.log_rows import LogRows
 from services.compressor.stages.log_template import LogTemplate
 from services.compressor.stages.stage import Stage
+from tests.support.growth import assert_time_grows_with_length
 
 BOTH = pytest.mark.parametrize("stage", [LogTemplate(), LogRows()], ids=lambda stage: stage.name)
 
@@ -191,12 +192,7 @@ def test_reading_back_never_fails(stage, text):
     ["10:00:00 a {0}\n", "10:00:00 " + "{0} a{0} " * 40 + "\n", "10:00:00 {0}x y\n\n\n", "w{0}w at 10:00:00 z\n"],
 )
 def test_time_grows_with_length(stage, line):
-    def cpu_s(size: int) -> float:
-        text = "".join(line.format(i) for i in range(size // len(line)))
-        started_at = time.thread_time()
-        assert len(shortened(stage, text)) <= len(text)
-        return time.thread_time() - started_at
+    def text_of(size: int) -> str:
+        return "".join(line.format(i) for i in range(size // len(line)))
 
-    cpu_s(10_000)
-    # Eight times the text; three times that for noise, where quadratic time would be 64 times.
-    assert cpu_s(400_000) < 24 * max(cpu_s(50_000), 0.005)
+    assert_time_grows_with_length(lambda text: shortened(stage, text), text_of, 400_000)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.compressor.shield import shield
 from services.compressor.stages.json_minify import minified
 from services.compressor.stages.record_table import RecordTable, expanded, tabulated
+from tests.support.growth import assert_time_grows_with_length
 
 
 def compact(value) -> str:
@@ -102,15 +103,10 @@ def test_reading_back_never_fails(text):
     ],
 )
 def test_time_grows_with_length(item):
-    def cpu_s(size: int) -> float:
-        text = "[" + ",".join(item % i for i in range(size // len(item))) + "]"
-        started_at = time.thread_time()
-        assert len(tabulated(text)) <= len(text)
-        return time.thread_time() - started_at
+    def text_of(size: int) -> str:
+        return "[" + ",".join(item % i for i in range(size // len(item))) + "]"
 
-    cpu_s(10_000)
-    # Eight times the text; three times that for noise, where quadratic time would be 64 times.
-    assert cpu_s(400_000) < 24 * max(cpu_s(50_000), 0.005)
+    assert_time_grows_with_length(tabulated, text_of, 400_000)
 
 
 def test_nesting_of_arrays_of_records_costs_no_more_than_its_length():

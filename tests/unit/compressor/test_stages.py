@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from services.compressor.stages.json_minify import JsonMinify
 from services.compressor.stages.record_table import RecordTable, expanded
 from services.compressor.stages.whitespace import Whitespace
 from services.compressor.stages.xml_compact import XmlCompact
+from tests.support.growth import cpu_s
 
 STAGES = [JsonMinify(), XmlCompact(), HtmlCompact(), Whitespace(), RecordTable()]
 
@@ -302,11 +302,6 @@ def test_prose_with_nothing_to_shorten_is_given_up_without_parsing_and_in_few_pa
             raise AssertionError(f"tried to read prose as JSON: {text[:40]!r}")
 
     monkeypatch.setattr(json_blocks, "_DECODER", Unwanted())
-
-    def cpu_s(work) -> float:
-        started_at = time.thread_time()
-        work()
-        return time.thread_time() - started_at
 
     def stages() -> None:
         assert all_stages(text) == text

@@ -1,7 +1,6 @@
 """XML as an outline: what is read back is what was written, and what can't be is left alone."""
 
 import re
-import time
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.compressor.shield import shield
 from services.compressor.stages.xml_outline import HEAD, XmlOutline, expanded
+from tests.support.growth import assert_time_grows_with_length
 
 
 def outline(text: str, protect: tuple[str, ...] = ()) -> str:
@@ -157,15 +157,7 @@ def test_no_text_crashes_or_gets_longer(text):
     ],
 )
 def test_time_grows_with_length(inner):
-    def cpu_s(size: int) -> float:
-        text = f"<r>{inner * (size // len(inner))}</r>"
-        started_at = time.thread_time()
-        assert len(outline(text)) <= len(text)
-        return time.thread_time() - started_at
-
-    cpu_s(10_000)
-    # Eight times the text; three times that for noise, where quadratic time would be 64 times.
-    assert cpu_s(400_000) < 24 * max(cpu_s(50_000), 0.005)
+    assert_time_grows_with_length(outline, lambda size: f"<r>{inner * (size // len(inner))}</r>", 400_000)
 
 
 def test_deep_nesting_is_left_alone():

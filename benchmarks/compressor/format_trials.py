@@ -31,7 +31,6 @@ class FormatTrial:
     """One question about one payload after some of the stages."""
 
     question: int
-    form: str
     rewritten_by: tuple[str, ...]
     """The stages that changed it, in the order in which they ran."""
     reduction: float
@@ -86,7 +85,6 @@ def _trials_of(
     for outcome, answer in zip(outcomes, short, strict=True):
         yield FormatTrial(
             question=number,
-            form=lookup.form,
             rewritten_by=tuple(one.name for one in lossless_stages() if one.name in outcome.rewritten_by),
             reduction=1 - reader.count_one(outcome.texts[0]) / size,
             score=outcome.quality.score,

@@ -40,7 +40,6 @@ def format_outcomes(stage: str, count: int, unchanged: int, *, earlier: tuple[st
     return [
         FormatTrial(
             question=number,
-            form="json",
             rewritten_by=(*earlier, stage),
             reduction=0.5,
             score=0.5,
